@@ -18,5 +18,6 @@ VOICE_MAX_BYTES: Final = 15 * MIB  # EMO, audio requirements
 VOICE_MAX_SECONDS: Final = 60.0  # EMO, audio requirements
 
 SETTINGS_MAX_BYTES: Final = 64 * 1024  # ours: a settings JSON is some hundred bytes
+LINK_MAX_CHARS: Final = 2048  # ours: a link in a settings JSON; the longest that is safe everywhere on its way
 KEY_MAX_BYTES: Final = 1024  # Amazon S3: UTF-8 bytes of an object key
 LIST_MAX: Final = 20  # ours: entries of a list in a report; the full count stands beside it

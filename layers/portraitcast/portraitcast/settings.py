@@ -1,0 +1,434 @@
+"""The settings JSON: what a person may write beside a voice, and what holds for a job in the end.
+
+The shape is EMO's own request body with every field optional. Nothing here reads a file or a bucket; links are
+judged by their form only and are never fetched.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import unicodedata
+from dataclasses import dataclass
+from typing import Final, NoReturn, TypeAlias
+from urllib.parse import urlsplit
+
+from portraitcast import limits
+from portraitcast.errors import Problem, RefusalError
+
+Box: TypeAlias = tuple[int, int, int, int]
+"""``x1, y1, x2, y2`` in pixels of the original picture, origin top left."""
+
+MODEL: Final = "emo-v1"
+STYLE_LEVELS: Final = ("normal", "calm", "active")  # EMO, parameters.style_level; the first is the default
+RATIOS: Final = ("1:1", "3:4")  # EMO, parameters.ratio of the check; the first is the default and the cheaper one
+PICTURE_SUFFIXES: Final = (".jpg", ".jpeg", ".png", ".bmp", ".webp")  # EMO, image requirements
+
+_FIELDS: Final = {
+    "$": ("model", "input", "parameters"),
+    "$.input": ("image_url", "audio_url", "face_bbox", "ext_bbox"),
+    "$.parameters": ("style_level", "ratio"),
+}
+_OWN_ONLY: Final = (
+    "audio_url",
+    "face_bbox",
+    "ext_bbox",
+)  # one job's voice and one picture's boxes: no folder's default
+_PICTURE: Final = f"an http(s) link, or the name of an object that ends in {', '.join(PICTURE_SUFFIXES)}"
+
+_SHOWN_MAX: Final = 80  # characters of somebody's value that a message repeats
+_NAME_MAX: Final = 200  # characters of a file's name that a message repeats
+_LINK: Final = re.compile(r"([a-z][a-z0-9+.-]{0,30}:(?:\\?/){2})(?:[^\s/?#]*@)?([^\s?#]*)(?:[?#]\S*)?", re.IGNORECASE)
+_SIGNED: Final = re.compile(
+    r"\b(x-amz-[a-z-]+|x-oss-[a-z-]+|signature|ossaccesskeyid|awsaccesskeyid|security-token)(=|%3d)\S+", re.IGNORECASE
+)
+_KEY: Final = re.compile(r"\bsk-[A-Za-z0-9_.-]{4,}")
+# A colon is lawful in an object's name, so only "scheme://" and the schemes that people do write are taken for links.
+_MEANT_AS_LINK: Final = re.compile(r"(?:[a-z][a-z0-9+.-]*://|(?:https?|ftp|oss|s3|gs|file|data|blob):)", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """One settings JSON as written; a field that isn't given is None.
+
+    Attributes
+    ----------
+    image_url
+        An http(s) link, or a name that `resolve_name` turns into an object's key.
+    audio_url
+        An http(s) link; never in a folder's settings.
+    face_bbox, ext_bbox
+        Both or neither; never in a folder's settings.
+    """
+
+    model: str | None = None
+    image_url: str | None = None
+    audio_url: str | None = None
+    face_bbox: Box | None = None
+    ext_bbox: Box | None = None
+    style_level: str | None = None
+    ratio: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Effective:
+    """What holds for one job, after its own JSON, the folder's and the defaults."""
+
+    model: str
+    style_level: str
+    ratio: str
+    face_bbox: Box | None
+    ext_bbox: Box | None
+
+
+def parse_settings(data: bytes, key: str, *, folder_defaults: bool) -> Settings:
+    """Read one settings JSON.
+
+    Parameters
+    ----------
+    data
+        The object's bytes: UTF-8, with or without a byte order mark, at most `limits.SETTINGS_MAX_BYTES`.
+    key
+        The object's key: its last part is named in every refusal, its folder is where names in the JSON begin.
+    folder_defaults
+        True for a folder's ``settings.json``, which may hold neither ``audio_url`` nor boxes.
+
+    Raises
+    ------
+    RefusalError
+        ``SettingsInvalid``, with the file, the JSON path, what is allowed and what was found.
+    """
+    file = _File(key)
+    root = file.object_at("$", _load(data, file))
+    inputs = file.object_at("$.input", root.get("input"))
+    parameters = file.object_at("$.parameters", root.get("parameters"))
+
+    if folder_defaults:
+        for name in _OWN_ONLY:
+            if inputs.get(name) is not None:
+                file.refuse(
+                    f"$.input.{name}",
+                    "may only stand in one job's own JSON, not in a folder's settings.json",
+                    f"Move {name} into the JSON that has the name of the job.",
+                )
+
+    face, ext = (file.box_at(f"$.input.{name}", inputs.get(name)) for name in ("face_bbox", "ext_bbox"))
+    if (face is None) != (ext is None):
+        missing = "face_bbox" if face is None else "ext_bbox"
+        file.refuse(
+            f"$.input.{missing}",
+            "is missing: face_bbox and ext_bbox come both or neither",
+            f"Add {missing}, or leave both out and the portrait check finds them.",
+        )
+    return Settings(
+        # People write "emo-v1-detect" or "emo-detect-v1" here, the check's model, which isn't theirs to choose.
+        model=file.choice_at("$.model", root.get("model"), (MODEL,), hint=f'Write "{MODEL}", the only model'),
+        image_url=file.picture_at("$.input.image_url", inputs.get("image_url")),
+        audio_url=file.link_at("$.input.audio_url", inputs.get("audio_url")),
+        face_bbox=face,
+        ext_bbox=ext,
+        style_level=file.choice_at("$.parameters.style_level", parameters.get("style_level"), STYLE_LEVELS),
+        ratio=file.choice_at("$.parameters.ratio", parameters.get("ratio"), RATIOS),
+    )
+
+
+def claims_voice(data: bytes) -> bool:
+    """Say whether this JSON is a job by itself: an object with an ``input.audio_url``, right or wrong otherwise."""
+    try:
+        root = json.loads(data.decode("utf-8-sig"))
+    except (ValueError, RecursionError):
+        return False
+    inputs = root.get("input") if isinstance(root, dict) else None
+    return isinstance(inputs, dict) and inputs.get("audio_url") is not None
+
+
+def effective(
+    own: Settings | None,
+    folder: Settings | None,
+    *,
+    picture_size: tuple[int, int] | None,
+    own_key: str | None,
+) -> Effective:
+    """Return what holds for a job: each field from its own JSON, else the folder's, else the default.
+
+    Parameters
+    ----------
+    own, folder
+        The job's own settings and those of its folder, where there are any.
+    picture_size
+        Width and height of the portrait in pixels; None where it is a link that we never fetch.
+    own_key
+        Key of the job's own JSON, to name it in a refusal.
+
+    Raises
+    ------
+    RefusalError
+        ``SettingsInvalid``: a box leaves the picture, or an own ratio disagrees with the boxes.
+    """
+    mine, theirs = own or Settings(), folder or Settings()
+    ratio = mine.ratio or theirs.ratio or RATIOS[0]
+    if mine.face_bbox is not None and mine.ext_bbox is not None:
+        file = _File(own_key or "")
+        if picture_size is not None:
+            file.check_inside("$.input.face_bbox", mine.face_bbox, picture_size)
+            file.check_inside("$.input.ext_bbox", mine.ext_bbox, picture_size)
+        ratio = _ratio_of(mine.ext_bbox)
+        if mine.ratio not in (None, ratio):
+            file.refuse(
+                "$.parameters.ratio",
+                f"must be {_shown(ratio)} with this ext_bbox, not {_shown(mine.ratio)}",
+                "Leave ratio out, it follows from ext_bbox, or change ext_bbox.",
+                limit=_shown(ratio),
+                measured=_shown(mine.ratio),
+            )
+    return Effective(
+        model=mine.model or theirs.model or MODEL,
+        style_level=mine.style_level or theirs.style_level or STYLE_LEVELS[0],
+        ratio=ratio,
+        face_bbox=mine.face_bbox,
+        ext_bbox=mine.ext_bbox,
+    )
+
+
+def is_link(value: str) -> bool:
+    """Say whether a value is a link that may be passed on to the provider."""
+    return _link_fault(value) is None
+
+
+def show_link(url: str) -> str:
+    """Return a link as people may see it: without user-info, query and fragment, where secrets are kept."""
+    return re.sub(r"^([^/?#]*//)?[^/?#]*@", r"\1", re.split(r"[?#]", url, maxsplit=1)[0])
+
+
+def scrub(text: str) -> str:
+    """Take what may be secret out of somebody's text: links' user-info, query and fragment, signatures, API keys."""
+    return _KEY.sub("sk-…", _SIGNED.sub(r"\1=…", _LINK.sub(r"\1\2", text)))
+
+
+def resolve_name(name: str, json_key: str) -> str:
+    """Return the key of the object that a settings JSON names, as written: it isn't brought into a Unicode form.
+
+    Parameters
+    ----------
+    name
+        Relative to the JSON's folder; ``../`` goes up, but never out of the bucket.
+    json_key
+        Key of the settings JSON.
+
+    Raises
+    ------
+    RefusalError
+        ``SettingsInvalid``: empty, absolute, out of the bucket, no name of an object, or longer than a key may be.
+    """
+    file, path = _File(json_key), "$.input.image_url"
+    what_to_do = f"Name an object relative to the folder of {file.name}, such as anna.png or ../anna.png."
+    if name.startswith("/"):
+        file.refuse(path, f"must be relative to the JSON's folder, not {_shown(name)}", what_to_do)
+    parts = json_key.split("/")[:-1]
+    for part in (steps := name.split("/")):
+        if part == ".." and not parts:
+            file.refuse(path, f"leaves the bucket: {_shown(name)}", what_to_do)
+        if part == "..":
+            parts.pop()
+        elif part != ".":
+            parts.append(part)
+    if steps[-1] in ("", ".", "..") or "\0" in name or not _encodable(name):
+        file.refuse(path, f"is no name of an object: {_shown(name)}", what_to_do)
+    key = "/".join(parts)
+    if (length := len(key.encode())) > limits.KEY_MAX_BYTES:
+        file.refuse(
+            path,
+            "is too long for the name of an object",
+            what_to_do,
+            limit=f"{limits.KEY_MAX_BYTES} bytes",
+            measured=f"{length} bytes",
+        )
+    return key
+
+
+class _File:
+    """One settings JSON by name, to read its fields strictly and to refuse them in one form of words."""
+
+    def __init__(self, key: str) -> None:
+        self.key = key
+        self.name = _plain(key.rpartition("/")[2], _NAME_MAX) or "the settings JSON"
+
+    def refuse(
+        self, path: str, fault: str, what_to_do: str, *, limit: str | None = None, measured: str | None = None
+    ) -> NoReturn:
+        message = f"{self.name}: {path} {fault}."
+        raise RefusalError(Problem("SettingsInvalid", message, what_to_do, limit=limit, measured=measured))
+
+    def refuse_value(self, path: str, allowed: str, value: object, *, hint: str = "") -> NoReturn:
+        what_to_do = f"{hint or f'Write {allowed}'}, or leave the field out, and drop {self.name} again."
+        shown = _shown(value)
+        self.refuse(path, f"must be {allowed}, not {shown}", what_to_do, limit=allowed, measured=shown)
+
+    def object_at(self, path: str, value: object) -> dict[str, object]:
+        """Return the object at a path, all of whose names are known; not given is empty."""
+        fields = _FIELDS[path]
+        if value is None and path != "$":
+            return {}
+        if not isinstance(value, dict):
+            self.refuse_value(path, f"an object with any of {', '.join(fields)}", value, hint="Write an object")
+        for name in value:
+            if name not in fields:
+                self.refuse(
+                    _step(path, name),
+                    f"is not known here; allowed are {', '.join(fields)}",
+                    f"Take the field out or mend its name, and drop {self.name} again.",
+                    limit=", ".join(fields),
+                    measured=_shown(name),
+                )
+        return value
+
+    def choice_at(self, path: str, value: object, choices: tuple[str, ...], *, hint: str = "") -> str | None:
+        if value is None:
+            return None
+        if not isinstance(value, str) or value not in choices:
+            self.refuse_value(path, " or ".join(map(_shown, choices)), value, hint=hint)
+        return value
+
+    def box_at(self, path: str, value: object) -> Box | None:
+        if value is None:
+            return None
+        allowed = f"[x1, y1, x2, y2], whole pixels with 0 <= x1 < x2 <= {limits.PORTRAIT_MAX_SIDE}, the same for y"
+        hint = "Write four whole numbers"
+        if not isinstance(value, list) or [type(number) for number in value] != [int] * 4:
+            self.refuse_value(path, allowed, value, hint=hint)
+        x1, y1, x2, y2 = value
+        if not (0 <= x1 < x2 <= limits.PORTRAIT_MAX_SIDE and 0 <= y1 < y2 <= limits.PORTRAIT_MAX_SIDE):
+            self.refuse_value(path, allowed, value, hint=hint)
+        return x1, y1, x2, y2
+
+    def check_inside(self, path: str, box: Box, size: tuple[int, int]) -> None:
+        width, height = size
+        if box[2] > width or box[3] > height:
+            self.refuse_value(
+                path,
+                f"inside the picture of {width} x {height} px",
+                list(box),
+                hint="Write the box in pixels of this very picture",
+            )
+
+    def link_at(self, path: str, value: object) -> str | None:
+        if value is None:
+            return None
+        if not isinstance(value, str):
+            self.refuse_value(path, "an http(s) link", value)
+        if fault := _link_fault(value):
+            self._refuse_link(path, fault, value)
+        return value
+
+    def picture_at(self, path: str, value: object) -> str | None:
+        """Return an http(s) link, or the name of a picture that `resolve_name` finds nothing wrong with."""
+        if value is None:
+            return None
+        if not isinstance(value, str):
+            self.refuse_value(path, _PICTURE, value)
+        if _MEANT_AS_LINK.match(value):
+            return self.link_at(path, value)
+        resolve_name(value, self.key)
+        name = value.rpartition("/")[2]
+        # A name that begins with a dot is left alone in the bucket, so a job would wait for it for ever.
+        if name.startswith(".") or not name.lower().endswith(PICTURE_SUFFIXES):
+            self.refuse_value(path, _PICTURE, value)
+        return value
+
+    def _refuse_link(self, path: str, fault: str, value: str) -> NoReturn:
+        shown = _shown(value)
+        what_to_do = f"Write a link that begins with http:// or https://, and drop {self.name} again."
+        self.refuse(path, f"{fault}: {shown}", what_to_do, limit="an http(s) link", measured=shown)
+
+
+def _load(data: bytes, file: _File) -> object:
+    """Parse strictly: the json module alone takes NaN and lets the last of two equal names win."""
+    what_to_do = f"Save {file.name} as plain JSON in UTF-8, the shape of EMO's request body, and drop it again."
+
+    def without_repeats(pairs: list[tuple[str, object]]) -> dict[str, object]:
+        found: dict[str, object] = {}
+        for name, value in pairs:
+            if name in found:
+                file.refuse("$", f"holds the field {_shown(name)} twice in one object", what_to_do)
+            found[name] = value
+        return found
+
+    def no_constant(name: str) -> NoReturn:
+        file.refuse("$", f"holds {name}, which is no JSON number", what_to_do)
+
+    if len(data) > limits.SETTINGS_MAX_BYTES:
+        file.refuse(
+            "$",
+            "is too big for settings",
+            what_to_do,
+            limit=f"{limits.SETTINGS_MAX_BYTES} bytes",
+            measured=f"{len(data)} bytes",
+        )
+    try:
+        return json.loads(
+            data.decode("utf-8-sig"), object_pairs_hook=without_repeats, parse_constant=no_constant
+        )  # Any: judged field by field
+    except UnicodeDecodeError:
+        file.refuse("$", "is not UTF-8 text", what_to_do)
+    except json.JSONDecodeError as error:
+        file.refuse("$", f"is not JSON: {error.msg} at line {error.lineno}, column {error.colno}", what_to_do)
+    except ValueError:  # an integer of more digits than Python reads
+        file.refuse("$", "holds a number that is too long", what_to_do)
+    except RecursionError:
+        file.refuse("$", "is nested too deeply", what_to_do)
+
+
+def _link_fault(value: str) -> str | None:
+    """Return what is wrong with a link, to be put behind its path, or None."""
+    if len(value) > limits.LINK_MAX_CHARS:
+        return f"is a link of more than {limits.LINK_MAX_CHARS} characters"
+    if any(char.isspace() or _controls(char) for char in value):
+        return "holds white space or a control character, which no link may"
+    try:
+        link = urlsplit(value)
+        host, _ = link.hostname, link.port  # reading the port is what checks it
+    except ValueError:
+        return "is not a link"
+    if link.scheme not in ("http", "https"):
+        return "must be an http or https link"
+    return None if host else "is a link without a host"
+
+
+def _ratio_of(box: Box) -> str:
+    """Return the ratio nearer to a box's width by height; in the very middle the cheaper one."""
+    shape = (box[2] - box[0]) / (box[3] - box[1])
+    return "1:1" if abs(shape - 1) <= abs(shape - 3 / 4) else "3:4"
+
+
+def _shown(value: object) -> str:
+    """Return a found value as a message may repeat it: one short line, without what a link hides."""
+    if isinstance(value, str) and "//" in value:
+        value = show_link(value)
+    try:
+        written = json.dumps(value, ensure_ascii=False)
+    except RecursionError:  # what was just shallow enough to be read can be too deep to be written
+        return "something nested very deeply"
+    return _plain(scrub(written))
+
+
+def _step(path: str, name: str) -> str:
+    return f"{path}.{name}" if re.fullmatch(r"[A-Za-z_]\w{0,40}", name, re.ASCII) else f"{path}[{_shown(name)}]"
+
+
+def _plain(text: str, most: int = _SHOWN_MAX) -> str:
+    """Return text as one short line that any encoding and any terminal takes."""
+    line = "".join("\N{REPLACEMENT CHARACTER}" if _controls(char) else char for char in text)
+    return line if len(line) <= most else f"{line[: most - 1]}…"
+
+
+def _controls(char: str) -> bool:
+    """Say whether a character is a control, a line end, half a surrogate pair, or turns the direction of reading."""
+    return (
+        unicodedata.category(char) in ("Cc", "Cs", "Zl", "Zp")
+        or char in "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
+    )
+
+
+def _encodable(text: str) -> bool:
+    """Say whether text is free of half surrogate pairs, which JSON can write and UTF-8 can't."""
+    return not any(unicodedata.category(char) == "Cs" for char in text)

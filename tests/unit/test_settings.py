@@ -1,0 +1,433 @@
+"""The settings JSON: what is taken, what is refused and how, and what holds in the end."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from portraitcast import limits
+from portraitcast.errors import Problem, RefusalError
+from portraitcast.settings import (
+    Effective,
+    Settings,
+    claims_voice,
+    effective,
+    is_link,
+    parse_settings,
+    resolve_name,
+    scrub,
+    show_link,
+)
+
+KEY = "acme/line-01.json"
+FACE, EXT = (302, 286, 610, 593), (71, 9, 840, 778)
+WHOLE = {
+    "model": "emo-v1",
+    "input": {
+        "image_url": "anna.png",
+        "audio_url": "https://voices.example/hello.mp3?sig=a%2Fb#t",
+        "face_bbox": list(FACE),
+        "ext_bbox": list(EXT),
+    },
+    "parameters": {"style_level": "active", "ratio": "1:1"},
+}
+
+
+def parse(value: Any, *, folder_defaults: bool = False, key: str = KEY) -> Settings:
+    return parse_settings(json.dumps(value).encode(), key, folder_defaults=folder_defaults)
+
+
+def refusal(value: Any, *, folder_defaults: bool = False, key: str = KEY) -> Any:
+    data = value if isinstance(value, bytes) else json.dumps(value).encode()
+    with pytest.raises(RefusalError) as caught:
+        parse_settings(data, key, folder_defaults=folder_defaults)
+    problem = caught.value.problem
+    assert problem.code == "SettingsInvalid"
+    assert problem.what_to_do
+    return problem
+
+
+def test_the_request_body_of_emo_is_taken_whole_and_its_links_exactly_as_written() -> None:
+    assert parse(WHOLE) == Settings(
+        "emo-v1", "anna.png", "https://voices.example/hello.mp3?sig=a%2Fb#t", FACE, EXT, "active", "1:1"
+    )
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {},
+        {"model": None, "input": None, "parameters": None},
+        {"input": {}, "parameters": {}},
+        {"input": dict.fromkeys(WHOLE["input"]), "parameters": {"style_level": None, "ratio": None}},
+    ],
+)
+@pytest.mark.parametrize("folder_defaults", [True, False])
+def test_every_field_is_optional_and_null_is_not_given(value: Any, folder_defaults: bool) -> None:
+    assert parse(value, folder_defaults=folder_defaults) == Settings()
+
+
+def test_a_byte_order_mark_is_no_fault() -> None:
+    assert parse_settings(b'\xef\xbb\xbf{"model": "emo-v1"}', KEY, folder_defaults=True) == Settings(model="emo-v1")
+
+
+@pytest.mark.parametrize(
+    ("value", "path", "allowed", "found"),
+    [
+        ({"parametres": {}}, "$.parametres", "model, input, parameters", '"parametres"'),
+        ({"input": {"text": None}}, "$.input.text", "image_url, audio_url, face_bbox, ext_bbox", '"text"'),
+        ({"parameters": {"a b": 1}}, '$.parameters["a b"]', "style_level, ratio", '"a b"'),
+        ({"input": ["x"]}, "$.input", "an object", '["x"]'),
+        ({"parameters": 1}, "$.parameters", "an object", "1"),
+        ({"model": "emo-v1-detect"}, "$.model", '"emo-v1"', '"emo-v1-detect"'),
+        ({"model": "emo-detect-v1"}, "$.model", '"emo-v1"', '"emo-detect-v1"'),
+        ({"model": ["emo-v1"]}, "$.model", '"emo-v1"', '["emo-v1"]'),
+        ({"parameters": {"style_level": "Active"}}, "$.parameters.style_level", '"calm" or "active"', '"Active"'),
+        ({"parameters": {"style_level": True}}, "$.parameters.style_level", '"normal" or', "true"),
+        ({"parameters": {"ratio": "16:9"}}, "$.parameters.ratio", '"1:1" or "3:4"', '"16:9"'),
+        ({"parameters": {"ratio": 1}}, "$.parameters.ratio", '"1:1" or "3:4"', "1"),
+        ({"input": {"audio_url": "hello.mp3"}}, "$.input.audio_url", "http", '"hello.mp3"'),
+        ({"input": {"audio_url": 7}}, "$.input.audio_url", "http(s) link", "7"),
+        ({"input": {"audio_url": ""}}, "$.input.audio_url", "http", '""'),
+        ({"input": {"image_url": "anna.gif"}}, "$.input.image_url", ".jpg, .jpeg, .png, .bmp, .webp", '"anna.gif"'),
+        ({"input": {"image_url": ".png"}}, "$.input.image_url", ".webp", '".png"'),
+        ({"input": {"image_url": {}}}, "$.input.image_url", ".webp", "{}"),
+        ({"input": {"image_url": "oss://bucket/a.png"}}, "$.input.image_url", "http or https", '"oss://bucket/a.png"'),
+        ({"input": {"image_url": "s3://bucket/a.png"}}, "$.input.image_url", "http or https", '"s3://bucket/a.png"'),
+        ({"input": {"image_url": "FTP://host/a.png"}}, "$.input.image_url", "http or https", '"FTP://host/a.png"'),
+        ({"input": {"image_url": "file:a.png"}}, "$.input.image_url", "http or https", '"file:a.png"'),
+        ({"input": {"image_url": "data:image/png;base64,AA"}}, "$.input.image_url", "http or https", '"data:image/'),
+        ({"input": {"image_url": "https:///a.png"}}, "$.input.image_url", "without a host", '"https:///a.png"'),
+        ({"input": {"image_url": "https://h:x/a.png"}}, "$.input.image_url", "not a link", '"https://h:x/a.png"'),
+        ({"input": {"image_url": "https://h/a b.png"}}, "$.input.image_url", "white space", '"https://h/a b.png"'),
+        ({"input": {"image_url": "../../a.png"}}, "$.input.image_url", "leaves the bucket", '"../../a.png"'),
+    ],
+)
+def test_what_is_not_allowed_is_refused_with_file_path_what_is_allowed_and_what_was_found(
+    value: Any, path: str, allowed: str, found: str
+) -> None:
+    problem = refusal(value)
+    assert problem.message.startswith(f"line-01.json: {path} ")
+    assert allowed in problem.message
+    assert found in f"{problem.message} {problem.measured}"
+
+
+@pytest.mark.parametrize(
+    "box",
+    [
+        "1,2,3,4",
+        {"x1": 1},
+        [1, 2, 3],
+        [1, 2, 3, 4, 5],
+        [True, 0, 10, 10],
+        [0, False, 10, 10],
+        [0.0, 0, 10, 10],
+        [0.5, 0, 10, 10],
+        ["0", 0, 10, 10],
+        [-1, 0, 10, 10],
+        [0, -1, 10, 10],
+        [10, 0, 10, 10],
+        [0, 10, 10, 10],
+        [11, 0, 10, 10],
+        [0, 0, 7001, 10],
+        [0, 0, 10, 7001],
+        [0, 0, 10**40, 10],
+    ],
+)
+@pytest.mark.parametrize("name", ["face_bbox", "ext_bbox"])
+def test_a_box_is_four_whole_numbers_in_their_order(name: str, box: Any) -> None:
+    boxes = {"face_bbox": [0, 0, 10, 10], "ext_bbox": [0, 0, 10, 10], name: box}
+    problem = refusal({"input": boxes})
+    assert f"$.input.{name} must be [x1, y1, x2, y2], whole pixels" in problem.message
+    assert problem.measured == json.dumps(box)
+
+
+def test_the_largest_and_the_smallest_box_are_taken() -> None:
+    boxes = {"face_bbox": [0, 0, 1, 1], "ext_bbox": [0, 0, 7000, 7000]}
+    assert parse({"input": boxes}) == Settings(face_bbox=(0, 0, 1, 1), ext_bbox=(0, 0, 7000, 7000))
+
+
+@pytest.mark.parametrize(("given_box", "missing"), [("face_bbox", "ext_bbox"), ("ext_bbox", "face_bbox")])
+def test_boxes_come_both_or_neither(given_box: str, missing: str) -> None:
+    problem = refusal({"input": {given_box: [0, 0, 10, 10]}})
+    assert f"$.input.{missing} is missing" in problem.message
+    assert f"Add {missing}" in problem.what_to_do
+
+
+@pytest.mark.parametrize("name", ["audio_url", "face_bbox", "ext_bbox"])
+def test_a_folder_s_settings_hold_neither_voice_nor_boxes(name: str) -> None:
+    problem = refusal({"input": {name: WHOLE["input"][name]}}, folder_defaults=True, key="acme/settings.json")
+    assert problem.message.startswith(f"settings.json: $.input.{name} may only stand in one job's own JSON")
+
+
+def test_a_folder_s_settings_hold_the_rest() -> None:
+    value = {"model": "emo-v1", "input": {"image_url": "a.JPG"}, "parameters": {"style_level": "calm", "ratio": "3:4"}}
+    assert parse(value, folder_defaults=True) == Settings("emo-v1", "a.JPG", style_level="calm", ratio="3:4")
+
+
+@pytest.mark.parametrize(
+    ("data", "fault"),
+    [
+        (b"", "is not JSON"),
+        (b"{", "line 1, column"),
+        (b"\xff\xfe{\x00}\x00", "is not UTF-8"),
+        (b'{"model": "emo-v1", "model": "emo-v1"}', 'the field "model" twice'),
+        (b'{"input": {"image_url": "a.png", "image_url": "b.png"}}', 'the field "image_url" twice'),
+        (b'{"model": NaN}', "NaN"),
+        (b'{"model": -Infinity}', "-Infinity"),
+        (b"[" * 60_000, "nested too deeply"),
+        (b'{"model": ' + b"9" * 5000 + b"}", "too long"),
+        (b"[]", "must be an object"),
+        (b"null", "must be an object"),
+        (b'"emo-v1"', "must be an object"),
+        (b" " * (limits.SETTINGS_MAX_BYTES + 1), "too big"),
+    ],
+)
+def test_a_file_that_is_no_settings_is_refused_by_name(data: bytes, fault: str) -> None:
+    message = refusal(data).message
+    assert message.startswith("line-01.json: $ ")
+    assert fault in message
+
+
+def test_a_file_of_exactly_the_limit_is_read() -> None:
+    data = b"{}".ljust(limits.SETTINGS_MAX_BYTES)
+    assert parse_settings(data, KEY, folder_defaults=False) == Settings()
+
+
+def test_a_refusal_shows_no_secret_of_a_link_and_stays_short() -> None:
+    secret = "ftp://user:hunter2@host/a.png?Signature=abc#frag"
+    for value in (secret, [secret], {"k": secret}, "x" * 5000):
+        problem = refusal({"input": {"image_url": value}})
+        told = f"{problem.message} {problem.measured} {problem.what_to_do}"
+        assert not {"hunter2", "abc", "frag"} & set(told.replace("=", " ").replace(":", " ").replace("@", " ").split())
+        assert "hunter2" not in told
+        assert "Signature" not in told
+        assert len(told) < 800
+
+
+def test_a_file_with_a_line_end_in_its_name_is_refused_in_one_line() -> None:
+    message = refusal(b"[]", key="acme/two\nlines\u202e.json").message
+    assert message.startswith("two\N{REPLACEMENT CHARACTER}lines\N{REPLACEMENT CHARACTER}.json: $ ")
+
+
+@pytest.mark.parametrize(
+    ("data", "claims"),
+    [
+        (b'{"input": {"audio_url": "https://h/a.mp3"}}', True),
+        (b'\xef\xbb\xbf{"input": {"audio_url": "https://h/a.mp3"}}', True),
+        (b'{"input": {"audio_url": 7}, "nonsense": NaN}', True),
+        (b'{"input": {"audio_url": ""}}', True),
+        (b'{"input": {"audio_url": null}}', False),
+        (b'{"input": {"image_url": "a.png"}}', False),
+        (b'{"audio_url": "https://h/a.mp3"}', False),
+        (b'{"input": "audio_url"}', False),
+        (b'[{"input": {"audio_url": "x"}}]', False),
+        (b'{"input": {"audio_url": "x"}', False),
+        (b"[" * 60_000, False),
+        (b"\xff", False),
+    ],
+)
+def test_a_json_with_an_audio_url_is_a_job_by_itself(data: bytes, claims: bool) -> None:
+    assert claims_voice(data) is claims
+
+
+def test_own_settings_go_before_the_folder_s_and_those_before_the_defaults() -> None:
+    nothing = effective(None, None, picture_size=None, own_key=None)
+    assert nothing == Effective("emo-v1", "normal", "1:1", None, None)
+    folder = Settings(style_level="calm", ratio="3:4")
+    assert effective(None, folder, picture_size=None, own_key=None) == Effective("emo-v1", "calm", "3:4", None, None)
+    own = Settings(style_level="active")
+    assert effective(own, folder, picture_size=None, own_key=KEY) == Effective("emo-v1", "active", "3:4", None, None)
+
+
+@pytest.mark.parametrize(
+    ("ext", "ratio"),
+    [
+        ((0, 0, 500, 500), "1:1"),
+        ((0, 0, 750, 1000), "3:4"),
+        ((0, 0, 512, 704), "3:4"),
+        ((0, 0, 875, 1000), "1:1"),  # the very middle: the cheaper one
+        ((0, 0, 874, 1000), "3:4"),
+        ((0, 0, 2000, 1000), "1:1"),
+        ((100, 100, 101, 900), "3:4"),
+    ],
+)
+def test_with_boxes_the_ratio_follows_from_ext_bbox_whatever_the_folder_says(ext: Any, ratio: str) -> None:
+    own = Settings(face_bbox=(0, 0, 1, 1), ext_bbox=ext)
+    for folder in (None, Settings(ratio="1:1"), Settings(ratio="3:4")):
+        assert effective(own, folder, picture_size=None, own_key=KEY).ratio == ratio
+    agreeing = Settings(face_bbox=(0, 0, 1, 1), ext_bbox=ext, ratio=ratio)
+    assert effective(agreeing, None, picture_size=None, own_key=KEY).ext_bbox == ext
+
+
+def test_an_own_ratio_that_disagrees_with_the_boxes_is_refused() -> None:
+    own = Settings(face_bbox=FACE, ext_bbox=EXT, ratio="3:4")
+    with pytest.raises(RefusalError) as caught:
+        effective(own, None, picture_size=None, own_key=KEY)
+    problem = caught.value.problem
+    assert problem.message == 'line-01.json: $.parameters.ratio must be "1:1" with this ext_bbox, not "3:4".'
+    assert (problem.code, problem.limit, problem.measured) == ("SettingsInvalid", '"1:1"', '"3:4"')
+
+
+@pytest.mark.parametrize(
+    ("size", "outside"),
+    [((840, 778), None), (None, None), ((839, 778), "ext_bbox"), ((840, 777), "ext_bbox"), ((600, 778), "face_bbox")],
+)
+def test_boxes_lie_inside_the_picture_where_we_have_it(size: tuple[int, int] | None, outside: str | None) -> None:
+    own = Settings(face_bbox=FACE, ext_bbox=EXT)
+    if outside is None:
+        assert effective(own, None, picture_size=size, own_key=KEY).face_bbox == FACE
+        return
+    assert size is not None
+    with pytest.raises(RefusalError) as caught:
+        effective(own, None, picture_size=size, own_key=KEY)
+    message = caught.value.problem.message
+    assert f"$.input.{outside} must be inside the picture of {size[0]} x {size[1]} px" in message
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("https://h/a.png", True),
+        ("HTTP://h:8080/a.png?x=1#y", True),
+        ("https://user:pw@h/é.png", True),
+        ("http://[::1]/a", True),
+        ("https://h", True),
+        ("https://h/" + "a" * (2048 - 10), True),
+        ("https://h/" + "a" * (2048 - 9), False),
+        ("https:/h/a", False),
+        ("https://", False),
+        ("https://:443/a", False),
+        ("http://[::1/a", False),
+        ("https://h:99999/", False),
+        ("https://h/a\tb", False),
+        ("https://h/a\n", False),
+        (" https://h/a", False),
+        ("https://h/\u3000a", False),
+        ("https://h/\ud800", False),
+        ("ftp://h/a", False),
+        ("//h/a", False),
+        ("anna.png", False),
+        ("", False),
+    ],
+)
+def test_a_link_is_http_or_https_with_a_host_and_without_white_space(value: str, expected: bool) -> None:
+    assert is_link(value) is expected
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("https://user:pw@host:8/a/b.png?X-Amz-Signature=1#f", "https://host:8/a/b.png"),
+        ("https://host/a@b.png", "https://host/a@b.png"),
+        ("http://a@b@host/x", "http://host/x"),
+        ("https://host?x", "https://host"),
+        ("https://host#x@y", "https://host"),
+        ("//user:pw@host/x", "//host/x"),
+    ],
+)
+def test_a_link_is_shown_without_user_info_query_and_fragment(url: str, shown: str) -> None:
+    assert show_link(url) == shown
+
+
+@pytest.mark.parametrize(
+    ("text", "clean"),
+    [
+        ("Unable to download https://u:p@h/a.mp3?X-Amz-Signature=1&b=2 now", "Unable to download https://h/a.mp3 now"),
+        ("HTTP://h/x?y and oss://k:s@h/z#q", "HTTP://h/x and oss://h/z"),
+        (r"{\"url\":\"http:\/\/u:p@h\/a?Signature=s\"}", r"{\"url\":\"http:\/\/h\/a"),
+        ("got /a.mp3?OSSAccessKeyId=LTAI&Signature=abc", "got /a.mp3?OSSAccessKeyId=…"),
+        ("key sk-0123456789abcdef is wrong", "key sk-… is wrong"),
+        ("a risk-averse task-12345", "a risk-averse task-12345"),
+        ("nothing to hide: 3:4", "nothing to hide: 3:4"),
+    ],
+)
+def test_what_may_be_secret_is_scrubbed_from_somebody_s_text(text: str, clean: str) -> None:
+    assert scrub(text) == clean
+
+
+@pytest.mark.parametrize(
+    ("name", "json_key", "key"),
+    [
+        ("anna.png", "line.json", "anna.png"),
+        ("anna.png", "acme/line.json", "acme/anna.png"),
+        ("./anna.png", "acme/line.json", "acme/anna.png"),
+        ("../anna.png", "acme/line.json", "anna.png"),
+        ("../x/../faces/anna.png", "acme/b/line.json", "acme/faces/anna.png"),
+        ("faces/a b+%20'é日.png", "acme/line.json", "acme/faces/a b+%20'é日.png"),
+        ("../anna.png", "a//line.json", "a/anna.png"),
+        ("x//anna.png", "a/line.json", "a/x//anna.png"),
+        ("ana\u0301.png", "line.json", "ana\u0301.png"),
+        ("n" * 1019 + ".png", "a/line.json", None),
+        ("n" * 1018 + ".png", "a/line.json", "a/" + "n" * 1018 + ".png"),
+        ("é" * 512, "a.json", "é" * 512),
+        ("é" * 512 + "x", "a.json", None),
+        ("", "a/line.json", None),
+        (".", "a/line.json", None),
+        ("..", "a/b/line.json", None),
+        ("faces/", "a/line.json", None),
+        ("/anna.png", "a/line.json", None),
+        ("../anna.png", "line.json", None),
+        ("../../anna.png", "a/line.json", None),
+        ("a/../../../a/anna.png", "a/line.json", None),
+        ("an\0na.png", "a/line.json", None),
+        ("\ud800.png", "a/line.json", None),
+    ],
+)
+def test_a_name_is_relative_to_the_folder_of_its_json_and_stays_in_the_bucket(
+    name: str, json_key: str, key: str | None
+) -> None:
+    if key is not None:
+        assert resolve_name(name, json_key) == key
+        return
+    with pytest.raises(RefusalError) as caught:
+        resolve_name(name, json_key)
+    assert "$.input.image_url" in caught.value.problem.message
+    assert caught.value.problem.code == "SettingsInvalid"
+
+
+NAMES = st.sampled_from([*WHOLE, *WHOLE["input"], *WHOLE["parameters"], "other"]) | st.text(max_size=5)
+TEXTS = st.sampled_from(["emo-v1", "a.png", "http://h/x", "1:1", "calm", "//", "data:"]) | st.text(st.characters())
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | TEXTS,
+    lambda inner: st.lists(inner, max_size=5) | st.dictionaries(NAMES, inner, max_size=4),
+)
+BODIES = st.fixed_dictionaries({}, optional=dict.fromkeys(WHOLE, VALUES)) | VALUES
+
+
+def problem_of(data: bytes, *, folder_defaults: bool) -> Problem | None:
+    try:
+        parse_settings(data, KEY, folder_defaults=folder_defaults)
+    except RefusalError as error:
+        return error.problem
+    return None
+
+
+@given(value=BODIES, folder_defaults=st.booleans())
+def test_any_json_is_read_or_refused_in_text_that_can_be_written(value: Any, folder_defaults: bool) -> None:
+    problem = problem_of(json.dumps(value).encode(), folder_defaults=folder_defaults)
+    if problem is not None:
+        assert problem.message.startswith("line-01.json: $")
+        assert json.dumps(problem.as_dict(), ensure_ascii=False).encode()
+
+
+@given(data=st.binary())
+def test_any_bytes_are_read_or_refused(data: bytes) -> None:
+    problem = problem_of(data, folder_defaults=False)
+    assert problem is None or problem.code == "SettingsInvalid"
+    assert claims_voice(data) in (True, False)
+
+
+@given(name=st.text(), folder=st.lists(st.text(st.characters(exclude_characters="/", codec="utf-8"), max_size=4)))
+def test_a_resolved_name_is_a_key_without_steps_of_its_own(name: str, folder: list[str]) -> None:
+    try:
+        key = resolve_name(name, "/".join([*folder, "line.json"]))
+    except RefusalError:
+        return
+    assert 0 < len(key.encode()) <= limits.KEY_MAX_BYTES
+    assert key.endswith(name.rpartition("/")[2])
+    assert not any(step in (".", "..") and step not in folder for step in key.split("/"))
