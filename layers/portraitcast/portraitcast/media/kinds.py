@@ -152,9 +152,7 @@ def _mpeg_sound(head: bytes) -> str | None:
     if frame is None:
         return None
     following = head[frame.length : frame.length + 4]
-    if len(following) == 4 and not (parse_frame(following) and same_stream(head, following)):
-        return None
-    return f"mp{frame.layer}"
+    return f"mp{frame.layer}" if parse_frame(following) and same_stream(head, following) else None
 
 
 def _is_adts(head: bytes) -> bool:
@@ -163,4 +161,4 @@ def _is_adts(head: bytes) -> bool:
         return False
     length = (head[3] & 3) << 11 | head[4] << 3 | head[5] >> 5
     following = head[length : length + 2]
-    return length >= 7 and (len(following) < 2 or (following[0] == 0xFF and following[1] & 0xF6 == 0xF0))
+    return length >= 7 and len(following) == 2 and following[0] == 0xFF and following[1] & 0xF6 == 0xF0

@@ -64,7 +64,8 @@ def probe_picture(file: BinaryIO) -> Picture:
     try:
         width, height = _READERS[kind](file, size)
     except UnreadableError as error:
-        raise UnreadableError(error.reason, kind) from error
+        error.kind = kind
+        raise
     if not (width and height):
         raise UnreadableError("its header says that a side is 0 pixels", kind)
     return Picture(cast("PictureType", kind), width, height, size)
@@ -203,9 +204,9 @@ def _webp(file: BinaryIO, size: int) -> tuple[int, int]:
         elif chunk[:4] == b"ANMF" and canvas:  # a moving picture: its first frame is here
             return canvas
         elif chunk[:4] in {b"VP8 ", b"VP8L"}:
-            frame = read_at(file, content, 10, _CUT)
-            sides = _vp8(frame) if chunk[:4] == b"VP8 " else _vp8l(frame)
-            return canvas or sides
+            lossy = chunk[:4] == b"VP8 "
+            frame = read_at(file, content, 10 if lossy else 5, _CUT)
+            return canvas or (_vp8(frame) if lossy else _vp8l(frame))
     raise UnreadableError("it has too many parts")
 
 

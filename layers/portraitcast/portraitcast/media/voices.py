@@ -55,10 +55,9 @@ def probe_voice(file: BinaryIO) -> Voice:
         if kind == "wav":
             return Voice("wav", _wav_seconds(file, start, size), size)
         return Voice("mp3", _mp3_seconds(file, start, kind), size)
-    except EmptyError as error:
-        raise EmptyError(error.reason, kind) from error
     except UnreadableError as error:
-        raise UnreadableError(error.reason, kind) from error
+        error.kind = kind
+        raise
 
 
 # --- WAV (Microsoft and IBM, Multimedia Programming Interface 1.0; RIFF) ---
@@ -92,11 +91,14 @@ def _wav_seconds(file: BinaryIO, start: int, size: int) -> float:
 
 
 def _wav_chunks(file: BinaryIO, start: int, size: int) -> dict[bytes, tuple[int, int]]:
-    """Return where each chunk's content begins, and its bytes; of two with one name the first, as players do."""
+    """Return where each chunk's content begins, and its bytes, until header and sound are found.
+
+    Of two chunks with one name the first counts, as for players. What lies behind the sound may be damaged.
+    """
     chunks: dict[bytes, tuple[int, int]] = {}
     at = start + 12
     for _ in range(_MAX_CHUNKS):
-        if at + 8 > size:
+        if at + 8 > size or {b"fmt ", b"data"} <= chunks.keys():
             return chunks
         head = read_at(file, at, 8)
         length = int.from_bytes(head[4:], "little")
