@@ -1,0 +1,66 @@
+# Everything is installed into .venv/ in this checkout, once; nothing outside it is touched.
+MAKEFLAGS += --no-print-directory
+.DEFAULT_GOAL := help
+.PHONY: help demo local test test-unit test-integration test-e2e lint format lock pause resume build deploy clean
+
+# The first Python here that is new enough; or PYTHON=/path/to/python3.12
+ifeq ($(origin PYTHON),undefined)
+PYTHON := $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
+    $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+endif
+INSTALL = @$(if $(PYTHON),,echo "Python 3.11 or newer is needed: install it, or name it with PYTHON=…" >&2; exit 1;) $(PYTHON) local/install.py
+
+export SAM_CLI_TELEMETRY := 0
+
+help: ## this list
+	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 28
+
+# The recipes of demo and local are one program without a shell, so that signals reach it.
+demo: ## one video on this machine: [PORTRAIT=file] [VOICE=file]
+	$(INSTALL) engine runtime
+	@.venv/engine/bin/python local/demo.py
+
+local: ## the stack on this machine until Ctrl-C: [PARAMS="Name=value …"], DASHSCOPE_BASE_URL, DASHSCOPE_API_KEY
+	$(INSTALL) engine runtime
+	@.venv/engine/bin/python local/run.py
+
+test: test-unit test-integration test-e2e ## all tests
+
+test-unit: ## rules and branches, without a network
+	$(INSTALL) test
+	.venv/test/bin/python -m pytest tests/unit -q -n 2
+
+test-integration: ## adapters against moto and the simulator
+	$(INSTALL) test
+	.venv/test/bin/python -m pytest tests/integration -q -n 2
+
+test-e2e: ## the deployed template on the local engine
+	$(INSTALL) test engine runtime
+	.venv/test/bin/python -m pytest tests/e2e -q
+
+lint: ## ruff, mypy, cfn-lint, sam validate
+	$(INSTALL) lint sam
+	.venv/lint/bin/python -m ruff check
+	.venv/lint/bin/python -m ruff format --check
+	.venv/lint/bin/python -m mypy layers/portraitcast/portraitcast
+	.venv/lint/bin/cfn-lint template.yaml
+	AWS_DEFAULT_REGION=us-east-1 .venv/sam/bin/sam validate --lint
+
+format: ## put the code into shape
+	$(INSTALL) lint
+	.venv/lint/bin/python -m ruff format
+	.venv/lint/bin/python -m ruff check --fix
+
+lock: ## choose new versions: locks/ and the layer's requirements.txt
+	$(INSTALL) lock
+	@.venv/lock/bin/python local/lock.py
+
+build: ## sam build (needs the runtime's Python)
+	$(INSTALL) sam
+	.venv/sam/bin/sam build
+
+deploy: build ## sam build && sam deploy, to your AWS account
+	.venv/sam/bin/sam deploy
+
+clean: ## forget what was installed and built
+	rm -rf .venv .local .demo .test .bench .aws-sam .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,152 @@
+"""``make demo``: one portrait and one voice through the whole stack on this machine, to a playable video."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import av
+
+from run import ROOT, Ended, RunError, ended_by_signals, stack_up, work_folder
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from run import Run
+
+SAMPLES = ROOT / "local" / "samples"
+PORTRAITS = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
+VOICES = (".mp3", ".wav")
+# Waits that suit one pair and a service that answers at once; the defaults suit AWS and the real service.
+PARAMETERS = {
+    "MinWaitSeconds": "1",
+    "MaxWaitSeconds": "2",
+    "PairSeconds": "1",
+    "SettleSeconds": "1",
+    "LookSeconds": "1",
+    "HoldSeconds": "1",
+}
+GUARD_SECONDS = 300  # ours: no voice that the service takes needs a third of it here
+ENDS = ("done", "rejected", "failed", "withdrawn")
+
+
+def say_with_time(started: float) -> Callable[[str], None]:
+    """Return a function that prints a line with the seconds since `started` (of time.monotonic)."""
+
+    def say(line: str) -> None:
+        print(f"{time.monotonic() - started:6.1f} s  {line}", flush=True)
+
+    return say
+
+
+def chosen_file(variable: str, sample: str, suffixes: tuple[str, ...]) -> Path:
+    """Return the file that an environment variable names, or the bundled sample; RunError if it can't be used."""
+    path = Path(os.environ.get(variable) or SAMPLES / sample).expanduser().resolve()
+    if not path.is_file() or not os.access(path, os.R_OK):
+        raise RunError(f"{variable}: there is no readable file {path}")
+    if path.suffix.lower() not in suffixes:
+        raise RunError(f"{variable}: {path.name} is none of {' '.join(suffixes)}")
+    return path
+
+
+def read_report(s3: Any, bucket: str, key: str) -> dict[str, Any] | None:
+    """Return a report, None while there is none."""
+    try:
+        report: dict[str, Any] = json.loads(s3.get_object(Bucket=bucket, Key=key)["Body"].read())
+    except s3.exceptions.NoSuchKey:
+        return None
+    return report
+
+
+def wait_for_end(run: Run, name: str, say: Callable[[str], None], check: Callable[[], None]) -> dict[str, Any]:
+    """Say each state of the job as it comes; return its last report."""
+    s3, seen = run.client("s3"), None
+    deadline = time.monotonic() + GUARD_SECONDS
+    while time.monotonic() < deadline:
+        check()
+        run.check()
+        report = read_report(s3, run.outputs["results_bucket"], f"{name}.json")
+        if report and report["status"] != seen:
+            seen = report["status"]
+            say(f"{seen:9}  {report['message']}")
+        if report and seen in ENDS:
+            return report
+        time.sleep(0.1)
+    raise RunError(f"the video was not there after {GUARD_SECONDS} s (last state: {seen or 'no report'})")
+
+
+def describe_video(path: Path) -> str:
+    """Return size, frames a second, seconds and sound of a video, having decoded all of it; RunError if it is none."""
+    try:
+        with av.open(str(path)) as video:
+            picture, sound = video.streams.video[0], video.streams.audio[0]
+            frames = sum(1 for _ in video.decode(picture))
+            video.seek(0)
+            samples = sum(frame.samples for frame in video.decode(sound))
+            rate = float(picture.average_rate or 0)
+            return (
+                f"{picture.width}x{picture.height}, {rate:g} fps, {frames / rate:.2f} s, "
+                f"{picture.codec_context.name}, with {samples / sound.rate:.2f} s of sound ({sound.codec_context.name})"
+            )
+    except (av.FFmpegError, IndexError, ZeroDivisionError) as error:
+        raise RunError(f"{path} is no playable video with sound: {error}") from error
+
+
+def explain(report: dict[str, Any]) -> str:
+    """Return why a job ended without a video, and what to do."""
+    error = report.get("error") or {}
+    lines = [f"{report['status']} ({error.get('code', 'no code')}): {report['message']}"]
+    if error.get("provider_message"):
+        lines.append(f"The video service said: {error['provider_message']}")
+    if error.get("what_to_do"):
+        lines.append(error["what_to_do"])
+    return "\n".join(lines)
+
+
+def make_video(run: Run, portrait: Path, voice: Path, say: Callable[[str], None], check: Callable[[], None]) -> Path:
+    """Drop the pair, wait for its video, bring it here, and look at it; RunError if there is none."""
+    name = f"demo/{voice.stem}"
+    s3 = run.client("s3")
+    for path in (portrait, voice):
+        key = name + path.suffix
+        s3.upload_file(str(path), run.outputs["upload_bucket"], key)
+        say(f"dropped {path.name} as s3://{run.outputs['upload_bucket']}/{key}")
+    report = wait_for_end(run, name, say, check)
+    if report["status"] != "done":
+        raise RunError(explain(report))
+    target = run.work / f"{voice.stem}.mp4"
+    s3.download_file(run.outputs["results_bucket"], report["video"]["key"], str(target))
+    (run.work / f"{voice.stem}.json").write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", "utf-8")
+    say(f"video: {describe_video(target)}")
+    return target
+
+
+def run_demo() -> int:
+    """Run the demo; return the exit code."""
+    say = say_with_time(time.monotonic())
+    try:
+        with ended_by_signals() as check, work_folder(ROOT / ".demo") as work:
+            portrait = chosen_file("PORTRAIT", "portrait.png", PORTRAITS)
+            voice = chosen_file("VOICE", "voice.mp3", VOICES)
+            with stack_up(work, PARAMETERS, say=say) as run:
+                try:
+                    video = make_video(run, portrait, voice, say, check)
+                except RunError as error:
+                    logs = [run.work / "engine.log", run.work / "simulator.log", *run.save_logs()]
+                    raise RunError("\n".join([str(error), "Look into:", *(f"  {path}" for path in logs)])) from error
+        print(f"\nYour video: {video}", flush=True)
+    except Ended as end:
+        print(f"\n{end}: ended.", file=sys.stderr)
+        return 130
+    except RunError as error:
+        print(f"\nmake demo failed: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run_demo())

@@ -1,0 +1,114 @@
+"""Make the virtual environments that the make targets use: ``python3 local/install.py GROUP…``.
+
+Each group of pyproject.toml gets ``.venv/<group>``, filled from ``locks/<group>.txt`` with hashes, and nothing outside
+the checkout is touched. A stamp keeps what was installed, so that nothing is installed twice. Standard library only:
+this runs first.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+VENVS = ROOT / ".venv"
+OLDEST = (3, 11)
+
+
+class InstallError(Exception):
+    """Something that the person must mend; the message says what and how."""
+
+
+def check_machine(platform: str = sys.platform, version: tuple[int, int] = sys.version_info[:2]) -> None:
+    """Raise InstallError, saying what is missing, unless this machine can run the project."""
+    if platform != "linux":
+        raise InstallError(
+            f"This runs on Linux, and this is {platform!r}: use WSL on Windows, a Linux machine on a Mac."
+        )
+    if version < OLDEST:
+        found = ".".join(map(str, version))
+        raise InstallError(f"Python 3.11 or newer is needed, this is {found}: name one with PYTHON=/path/to/python3.12")
+    if not all(importlib.util.find_spec(name) for name in ("venv", "ssl", "ctypes")):
+        raise InstallError("This Python lacks venv, ssl or ctypes. On Debian and Ubuntu: apt install python3-full")
+    if not any(importlib.util.find_spec(name) for name in ("ensurepip", "pip")):
+        raise InstallError("This Python has neither ensurepip nor pip. On Debian and Ubuntu: apt install python3-venv")
+
+
+def pip_of(python: Path) -> list[str]:
+    """Return the command that runs pip for `python`: its own, or ours where Debian keeps ensurepip apart."""
+    has_own = subprocess.run([str(python), "-c", "import pip"], stderr=subprocess.DEVNULL, check=False).returncode == 0
+    return [str(python), "-m", "pip"] if has_own else [sys.executable, "-m", "pip", "--python", str(python)]
+
+
+def run_quietly(command: list[str], what: str) -> None:
+    """Run `command` without its chatter; raise InstallError with its output if it fails."""
+    environment = {**os.environ, "PIP_DISABLE_PIP_VERSION_CHECK": "1", "PYTHONWARNINGS": "ignore"}
+    done = subprocess.run(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment, check=False
+    )
+    if done.returncode:
+        tail = "\n".join(line for line in done.stdout.splitlines()[-25:] if not line.startswith("WARNING"))
+        raise InstallError(f"{what} failed (exit {done.returncode}):\n{tail}")
+
+
+def wanted_stamp(lock: Path, python: str = sys.executable) -> str:
+    """Return what the stamp must hold: the lock, the Python, and the place (virtual environments can't be moved)."""
+    return f"{hashlib.sha256(lock.read_bytes()).hexdigest()} {sys.version_info[:3]} {Path(python).resolve()} {ROOT}\n"
+
+
+def make_venv(folder: Path) -> None:
+    """Make an empty virtual environment, with pip in it where ensurepip works."""
+    shutil.rmtree(folder, ignore_errors=True)
+    try:
+        run_quietly([sys.executable, "-m", "venv", str(folder)], "making a virtual environment")
+    except InstallError:
+        if not importlib.util.find_spec("pip"):
+            raise
+        run_quietly(
+            [sys.executable, "-m", "venv", "--clear", "--without-pip", str(folder)], "making a virtual environment"
+        )
+
+
+def install(group: str) -> None:
+    """Bring ``.venv/<group>`` to what ``locks/<group>.txt`` says, if it isn't."""
+    lock, folder = ROOT / "locks" / f"{group}.txt", VENVS / group
+    stamp, wanted = folder / "installed", wanted_stamp(lock)
+    if stamp.exists() and stamp.read_text() == wanted:
+        return
+    print(f"installing what '{group}' needs into .venv/{group} (first time only) …", end="", flush=True)
+    started = time.monotonic()
+    make_venv(folder)
+    python = folder / "bin" / "python"
+    # The lock is complete, so nothing is resolved; wheels only, so no compiler is needed.
+    run_quietly(
+        [*pip_of(python), "install", "--require-hashes", "--no-deps", "--only-binary", ":all:", "-r", str(lock)],
+        f"installing '{group}'",
+    )
+    stamp.write_text(wanted)
+    print(f" {time.monotonic() - started:.0f} s", flush=True)
+
+
+def main(groups: list[str]) -> int:
+    """Install `groups`; return the exit code."""
+    try:
+        check_machine()
+        VENVS.mkdir(exist_ok=True)
+        with (VENVS / "lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # two make targets at once install one after the other
+            for group in groups:
+                install(group)
+    except InstallError as error:
+        print(f"\n{error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,502 @@
+"""The whole stack on one machine: ``make local``, and what ``make demo`` and the end-to-end tests stand on.
+
+A run is the engine (local/engine.py), the video service (the bundled simulator, or one that the person names), and
+template.yaml deployed to the engine. All of a run lies in one work folder, and all of it ends with the run, however the
+run ends.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import secrets
+import select
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import boto3
+from botocore.config import Config
+
+from install import InstallError
+from package import PackageError, build, package, read_template, uploader
+from stack import StackError, deploy
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from types import FrameType
+
+    Say = Callable[[str], None]
+
+ROOT = Path(__file__).resolve().parent.parent
+REGION = "us-east-1"
+ACCOUNT = "000000000000"
+STACK = "portraitcast"
+START_SECONDS = 30  # ours: the engine needs 0.5 s and the simulator less, on two idle cores
+END_SECONDS = 10  # ours: after that a process is killed outright
+OUTPUTS = {  # our names (docs/local.md) → the stack's outputs
+    "upload_bucket": "UploadBucket",
+    "results_bucket": "ResultsBucket",
+    "topic_arn": "TopicArn",
+    "operator_topic_arn": "OperatorTopicArn",
+    "event_bus": "EventBusName",
+    "state_machine_arn": "StateMachineArn",
+    "table": "TableName",
+    "uploads_queue_url": "UploadsQueueUrl",
+    "dead_letter_queue_url": "DeadLetterQueueUrl",
+    "api_key_secret_arn": "ApiKeySecretArn",
+}
+FUNCTIONS = {"submit": "SubmitFunctionName", "status": "StatusFunctionName", "deliver": "DeliverFunctionName"}
+
+
+class RunError(Exception):
+    """The run can't start or go on; the message says what failed and where to look."""
+
+
+class Ended(BaseException):
+    """Somebody ended the run (SIGINT, SIGTERM, the end of make). No Exception, so that nothing on the way swallows it."""
+
+
+# ---------------------------------------------------------------- The video service
+
+
+@dataclass(frozen=True)
+class Provider:
+    """The video service that the stack talks to.
+
+    Attributes
+    ----------
+    base_url, api_key
+        As the stack uses them.
+    simulator_url
+        Origin of the bundled simulator (its control address is ``/control`` there), None for another service.
+    """
+
+    base_url: str
+    api_key: str = field(repr=False)
+    simulator_url: str | None = None
+
+
+def origin(url: str) -> str:
+    """Return scheme://host:port of a URL, as ExtraVideoHosts wants it."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
+
+
+def check_base_url(url: str) -> None:
+    """Raise RunError unless the service behind `url` could work with a stack on this machine."""
+    parts = urlsplit(url)
+    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment:
+        raise RunError(f"DASHSCOPE_BASE_URL must look like http://127.0.0.1:9700/api/v1, not {url!r}.")
+    host = parts.hostname.rstrip(".").lower()
+    if host == "aliyuncs.com" or host.endswith(".aliyuncs.com"):
+        raise RunError(
+            f"DASHSCOPE_BASE_URL names {host}, but the service has to download portrait and voice from this stack, and "
+            "the links of a local stack point to 127.0.0.1, which it can't reach. Use the bundled simulator (leave "
+            "DASHSCOPE_BASE_URL out), or deploy to AWS with `make deploy`."
+        )
+
+
+def named_provider(environment: Mapping[str, str]) -> Provider | None:
+    """Return the service that DASHSCOPE_BASE_URL and DASHSCOPE_API_KEY name, None where the simulator is to be used."""
+    base_url, api_key = environment.get("DASHSCOPE_BASE_URL", "").rstrip("/"), environment.get("DASHSCOPE_API_KEY", "")
+    if not base_url:
+        return None
+    check_base_url(base_url)
+    if not api_key:
+        raise RunError("DASHSCOPE_BASE_URL is set, but DASHSCOPE_API_KEY isn't: set it to a key of that service.")
+    return Provider(base_url, api_key)
+
+
+def read_parameters(text: str, known: Mapping[str, Any]) -> dict[str, str]:
+    """Return the stack parameters in PARAMS ("Name=value Name=value", split at spaces)."""
+    parameters = {}
+    for word in text.split():
+        name, equals, value = word.partition("=")
+        if not equals or name not in known:
+            raise RunError(
+                f"PARAMS: {word!r} isn't Name=value with a parameter of the stack: {', '.join(sorted(known))}."
+            )
+        parameters[name] = value
+    return parameters
+
+
+def stack_parameters(provider: Provider, wished: Mapping[str, str]) -> dict[str, str]:
+    """Return the stack's parameters: what is wished for, and the way to the service and its videos."""
+    parameters = {"DashScopeBaseUrl": provider.base_url, **wished}
+    check_base_url(parameters["DashScopeBaseUrl"])
+    hosts = [wished.get("ExtraVideoHosts", ""), origin(parameters["DashScopeBaseUrl"])]
+    return parameters | {"ExtraVideoHosts": ",".join(filter(None, hosts))}
+
+
+# ---------------------------------------------------------------- Processes
+
+
+class Process:
+    """A child in a process group of its own, that ends with this process whatever happens to it.
+
+    Attributes
+    ----------
+    name
+        For messages.
+    log
+        File that holds what it printed.
+    """
+
+    def __init__(
+        self, name: str, command: list[str], environment: Mapping[str, str], log: Path, *, announces: bool = False
+    ) -> None:
+        self.name, self.log = name, log
+        tethered = [sys.executable, str(ROOT / "local" / "tether.py"), str(os.getpid()), *command]
+        with log.open("wb") as words:
+            self._process = subprocess.Popen(
+                tethered,
+                env=dict(environment),
+                cwd=log.parent,
+                start_new_session=True,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE if announces else words,
+                stderr=words,
+            )
+
+    def running(self) -> bool:
+        """Say whether it still runs."""
+        return self._process.poll() is None
+
+    def died(self) -> RunError:
+        """Return the error that says that it ended by itself."""
+        return RunError(f"the {self.name} ended by itself (exit {self._process.poll()}); its words are in {self.log}")
+
+    def announcement(self) -> str:
+        """Return the line that it prints when it is ready (started with `announces`)."""
+        assert self._process.stdout  # noqa: S101 - what `announces` asked for
+        readable, _, _ = select.select([self._process.stdout], [], [], START_SECONDS)
+        if not readable:
+            raise RunError(f"the {self.name} was not ready after {START_SECONDS} s; its words are in {self.log}")
+        if line := self._process.stdout.readline():
+            return line.decode()
+        self._process.wait()
+        raise self.died()
+
+    def end(self) -> None:
+        """End it and its children: politely, and then not."""
+        for sign, patience in ((signal.SIGTERM, END_SECONDS), (signal.SIGKILL, END_SECONDS)):
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, sign)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(patience)
+        if self._process.stdout:
+            self._process.stdout.close()
+
+
+def simulator(work: Path, stack: contextlib.ExitStack, processes: list[Process]) -> Provider:
+    """Start the bundled EMO simulator; it ends with `stack`."""
+    api_key = f"sk-local-{secrets.token_hex(16)}"
+    environment = {
+        "PATH": os.environ["PATH"],
+        "HOME": str(work),
+        "LANG": "C.UTF-8",
+        "PYTHONPATH": str(ROOT / "local"),
+        "SIMULATOR_API_KEY": api_key,
+    }
+    command = [sys.executable, "-m", "simulator", "--port", "0"]
+    process = Process("simulator", command, environment, work / "simulator.log", announces=True)
+    stack.callback(process.end)
+    processes.append(process)
+    base_url = json.loads(process.announcement())["base_url"]
+    return Provider(base_url, api_key, simulator_url=origin(base_url))
+
+
+@dataclass(frozen=True)
+class Engine:
+    """The local AWS, ready: its address and the credentials of its account's root."""
+
+    endpoint_url: str
+    access_key_id: str
+    secret_access_key: str = field(repr=False)
+
+    def client(self, service: str) -> Any:
+        """Return a boto3 client of the engine with all rights."""
+        return boto3.client(
+            service, region_name=REGION, endpoint_url=self.endpoint_url,
+            aws_access_key_id=self.access_key_id, aws_secret_access_key=self.secret_access_key,
+            config=Config(s3={"addressing_style": "path"}, inject_host_prefix=False, retries={"mode": "standard"}),
+        )  # fmt: skip
+
+
+def free_port() -> int:
+    """Return a port of 127.0.0.1 that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def engine(work: Path, stack: contextlib.ExitStack, processes: list[Process]) -> Engine:
+    """Start the engine with an empty memory, bound to 127.0.0.1, roles enforced; it ends with `stack`."""
+    port, secret = free_port(), secrets.token_hex(20)
+    ready = Engine(f"http://127.0.0.1:{port}", ACCOUNT, secret)
+    temporary = work / "tmp"
+    temporary.mkdir()
+    environment = {  # nothing of the person's own environment: functions inherit it
+        "PATH": os.environ["PATH"], "HOME": str(work), "LANG": "C.UTF-8", "TMPDIR": str(temporary),
+        "GATEWAY_PORT": str(port), "BIND_HOST": "127.0.0.1", "MINISTACK_HOST": "127.0.0.1", "MINISTACK_REGION": REGION,
+        "MINISTACK_ACCOUNT_ID": ACCOUNT, "AWS_ENDPOINT_URL": ready.endpoint_url, "AUTH": "true",
+        "AWS_ACCESS_KEY_ID": ready.access_key_id, "AWS_SECRET_ACCESS_KEY": secret,
+        "IOT_MTLS_ENABLED": "0", "SFTP_ENABLED": "0", "DOCKER_HOST": f"unix://{temporary}/no-docker.sock",
+    }  # fmt: skip
+    python = ROOT / ".venv" / "engine" / "bin" / "python"
+    process = Process("engine", [str(python), str(ROOT / "local" / "engine.py")], environment, work / "engine.log")
+    stack.callback(process.end)
+    processes.append(process)
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline:
+        if not process.running():
+            raise process.died()
+        with contextlib.suppress(OSError), urllib.request.urlopen(f"{ready.endpoint_url}/_ministack/health", timeout=1):  # noqa: S310 (ours)
+            return ready
+        time.sleep(0.05)
+    raise RunError(f"the engine was not ready after {START_SECONDS} s; its words are in {process.log}")
+
+
+# ---------------------------------------------------------------- The run
+
+
+@dataclass(frozen=True)
+class Run:
+    """A stack that runs.
+
+    Attributes
+    ----------
+    outputs
+        What ``outputs.json`` holds: addresses, names and credentials, under the names of docs/local.md.
+    engine
+        The local AWS.
+    work
+        Its folder, with ``engine.log`` and ``simulator.log``.
+    """
+
+    outputs: dict[str, Any]
+    engine: Engine
+    work: Path
+    processes: list[Process]
+
+    def client(self, service: str) -> Any:
+        """Return a boto3 client with all rights."""
+        return self.engine.client(service)
+
+    def check(self) -> None:
+        """Raise RunError if a part of the run has ended by itself."""
+        for process in self.processes:
+            if not process.running():
+                raise process.died()
+
+    def logs(self, function: str) -> str:
+        """Return what a function (``submit``, ``status``, ``deliver``) has logged, oldest first."""
+        configuration = self.client("lambda").get_function_configuration(
+            FunctionName=self.outputs["functions"][function]
+        )
+        group = configuration.get("LoggingConfig", {}).get("LogGroup") or f"/aws/lambda/{configuration['FunctionName']}"
+        pages = self.client("logs").get_paginator("filter_log_events").paginate(logGroupName=group)
+        events = sorted((event["timestamp"], event["message"]) for page in pages for event in page["events"])
+        return "\n".join(message.rstrip("\n") for _, message in events)
+
+    def save_logs(self) -> list[Path]:
+        """Write each function's log into the work folder; return the files that hold something."""
+        paths = []
+        for function in FUNCTIONS:
+            if log := self.logs(function):
+                path = self.work / f"{function}.log"
+                path.write_text(log + "\n", "utf-8")
+                paths.append(path)
+        return paths
+
+
+@contextlib.contextmanager
+def work_folder(work: Path) -> Iterator[Path]:
+    """Take `work` for one run and empty it; RunError if another run has it."""
+    work.mkdir(parents=True, exist_ok=True)
+    with (work / "lock").open("a+") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.seek(0)
+            raise RunError(
+                f"{work.name} is in use: another run (process {lock.read() or '?'}) of this checkout has not ended."
+            ) from None
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        for path in work.iterdir():
+            if path.name == "lock":
+                continue
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+        yield work
+
+
+@contextlib.contextmanager
+def stack_up(
+    work: Path, wished: Mapping[str, str], *, provider: Provider | None = None, try_sam: bool = False, say: Say = print
+) -> Iterator[Run]:
+    """Start engine and service, deploy template.yaml, and hand over the running stack; end all of it afterwards.
+
+    Parameters
+    ----------
+    work
+        Folder of this run alone (see `work_folder`).
+    wished
+        Stack parameters.
+    provider
+        The video service; None starts the bundled simulator.
+    try_sam
+        Deploy the output of ``sam build`` where SAM CLI and the runtime's Python are here.
+    say
+        Takes a line of progress.
+
+    Raises
+    ------
+    RunError
+        With what failed and the log to look into.
+    """
+    processes: list[Process] = []
+    with contextlib.ExitStack() as stack:
+        aws = engine(work, stack, processes)
+        say(f"local AWS engine at {aws.endpoint_url}")
+        service = provider or simulator(work, stack, processes)
+        say(f"{'EMO simulator' if service.simulator_url else 'video service'} at {service.base_url}")
+        bucket = f"code-{ACCOUNT}"
+        try:
+            built = build(ROOT, work, try_sam=try_sam)
+            say(built.how)
+            s3 = aws.client("s3")
+            s3.create_bucket(Bucket=bucket)
+            upload = uploader(s3, bucket)
+            template = package(built, ROOT / ".venv" / "runtime" / "bin" / "python", upload)
+            address = upload(json.dumps(template).encode(), ".json").removeprefix("s3://")
+            found = deploy(
+                aws.client("cloudformation"), STACK, f"{aws.endpoint_url}/{address}", stack_parameters(service, wished)
+            )
+        except (StackError, PackageError, InstallError) as error:
+            raise RunError(
+                f"template.yaml could not be deployed: {error}\nThe engine's words are in {work / 'engine.log'}"
+            ) from error
+        aws.client("secretsmanager").put_secret_value(SecretId=found["ApiKeySecretArn"], SecretString=service.api_key)
+        say("template.yaml deployed, roles enforced")
+        outputs = {
+            "endpoint_url": aws.endpoint_url,
+            "region": REGION,
+            "access_key_id": aws.access_key_id,
+            "secret_access_key": aws.secret_access_key,
+            **{name: found[output] for name, output in OUTPUTS.items()},
+            "functions": {name: found[output] for name, output in FUNCTIONS.items()},
+            "simulator_url": service.simulator_url,
+        }
+        yield Run(outputs, aws, work, processes)
+
+
+# ---------------------------------------------------------------- Signals
+
+
+def make_has_ended(parent: int) -> bool:
+    """Say whether the `make` that started this process was ended.
+
+    SIGTERM make hands on. SIGINT it doesn't: it expects the terminal to send one to everybody, puts SIGINT back to its
+    default, and waits for its recipe for ever. A make that is killed outright leaves its recipe behind.
+    """
+    if os.getppid() != parent:
+        return True
+    try:
+        status = Path(f"/proc/{parent}/status").read_text("ascii", "replace")
+    except OSError:
+        return True
+    caught = next((int(line.split()[1], 16) for line in status.splitlines() if line.startswith("SigCgt:")), -1)
+    return not caught & (1 << (signal.SIGINT - 1))
+
+
+@contextlib.contextmanager
+def ended_by_signals() -> Iterator[Callable[[], None]]:
+    """Turn SIGINT and SIGTERM into `Ended`; yield a function to call now and then, that sees the end of make."""
+
+    def end(number: int, _: FrameType | None) -> None:
+        for ignored in (signal.SIGINT, signal.SIGTERM):  # tidying up isn't interrupted
+            signal.signal(ignored, signal.SIG_IGN)
+        raise Ended(signal.Signals(number).name)
+
+    parent = os.getppid()
+    watched = "MAKELEVEL" in os.environ and not make_has_ended(parent)
+
+    def check() -> None:
+        if watched and make_has_ended(parent):
+            raise Ended("make was ended")
+
+    before = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield check
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def write_whole(path: Path, content: dict[str, Any]) -> None:
+    """Write JSON so that a reader sees all of it or nothing; for the owner's eyes, as it holds credentials."""
+    part = path.with_suffix(".part")
+    part.touch(mode=0o600)
+    part.write_text(json.dumps(content, indent=2) + "\n", "utf-8")
+    part.replace(path)
+
+
+GUIDE = """
+Ready. Drop a portrait and a voice of one name, and look for the video:
+
+  export AWS_ENDPOINT_URL={endpoint_url} AWS_DEFAULT_REGION={region}
+  export AWS_ACCESS_KEY_ID={access_key_id} AWS_SECRET_ACCESS_KEY={secret_access_key}
+  aws s3 cp anna.png s3://{upload_bucket}/acme/line-01.png
+  aws s3 cp line-01.mp3 s3://{upload_bucket}/acme/line-01.mp3
+  aws s3 cp s3://{results_bucket}/acme/line-01.json -
+  aws s3 cp s3://{results_bucket}/acme/line-01.mp4 .
+
+All addresses are in {file}. Ctrl-C ends it and forgets everything."""
+
+
+def run_local() -> int:
+    """Keep a stack running until told to end; return the exit code."""
+    path = ROOT / ".local" / "outputs.json"
+    try:
+        with ended_by_signals() as check, work_folder(ROOT / ".local") as work:
+            parameters = read_parameters(
+                os.environ.get("PARAMS", ""), read_template(ROOT / "template.yaml")["Parameters"]
+            )
+            with stack_up(work, parameters, provider=named_provider(os.environ)) as run:
+                try:
+                    write_whole(path, run.outputs)
+                    print(GUIDE.format(**run.outputs, file=path.relative_to(ROOT)), flush=True)
+                    while True:
+                        check()
+                        run.check()
+                        time.sleep(0.5)
+                finally:
+                    path.unlink(missing_ok=True)
+    except Ended as end:
+        print(f"\n{end}: ended.", flush=True)
+        return 0
+    except RunError as error:
+        print(f"\nmake local failed: {error}", file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(run_local())
