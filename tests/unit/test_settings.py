@@ -203,9 +203,7 @@ def test_a_refusal_shows_no_secret_of_a_link_and_stays_short() -> None:
     for value in (secret, [secret], {"k": secret}, "x" * 5000):
         problem = refusal({"input": {"image_url": value}})
         told = f"{problem.message} {problem.measured} {problem.what_to_do}"
-        assert not {"hunter2", "abc", "frag"} & set(told.replace("=", " ").replace(":", " ").replace("@", " ").split())
-        assert "hunter2" not in told
-        assert "Signature" not in told
+        assert not [word for word in ("hunter2", "Signature", "abc", "frag") if word in told]
         assert len(told) < 800
 
 

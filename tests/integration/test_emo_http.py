@@ -1,0 +1,359 @@
+"""The EMO client against a real socket that misbehaves: a create reaches the service once at most, whatever happens."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from portraitcast.emo import (
+    ANSWER_MAX_BYTES,
+    AccountError,
+    Boxes,
+    CheckPassed,
+    Created,
+    Emo,
+    NotConnectedError,
+    ProviderIllError,
+    Unknown,
+)
+from simulator import Simulator
+
+KEY = "sk-0123456789abcdef"
+BOXES = Boxes((10, 10, 50, 50), (0, 0, 100, 100))
+SAMPLES = Path(__file__).parents[2] / "local" / "samples"
+
+Behaviour = Callable[[socket.socket, threading.Event], None]
+
+
+class Service:
+    """A loopback server that counts the whole requests it gets and answers each as it is told."""
+
+    def __init__(self) -> None:
+        self.behaviour: Behaviour = answer(200, b"{}")
+        self.requests: list[bytes] = []
+        self.connections: list[int] = []
+        self.reads_requests = True
+        self.gone = threading.Semaphore(0)
+        self._over = threading.Event()
+        self._socket = socket.create_server(("127.0.0.1", 0))
+        self.port = self._socket.getsockname()[1]
+        self._threads = [threading.Thread(target=self._accept)]
+        self._threads[0].start()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                connection, _ = self._socket.accept()
+            except OSError:
+                return
+            self.connections.append(connection.getpeername()[1])
+            thread = threading.Thread(target=self._serve, args=(connection,))
+            self._threads.append(thread)
+            thread.start()
+
+    def _serve(self, connection: socket.socket) -> None:
+        with connection, suppress(OSError):
+            connection.settimeout(10)
+            if not self.reads_requests or self._read(connection):
+                self.behaviour(connection, self._over)
+        self.gone.release()
+
+    def _read(self, connection: socket.socket) -> bool:
+        data = b""
+        while b"\r\n\r\n" not in data:
+            if not (more := connection.recv(65536)):
+                return False
+            data += more
+        head, _, body = data.partition(b"\r\n\r\n")
+        lengths = [line.split(b":")[1] for line in head.split(b"\r\n") if line.lower().startswith(b"content-length:")]
+        while len(body) < int(lengths[0] if lengths else 0):
+            if not (more := connection.recv(65536)):
+                return False
+            body += more
+        self.requests.append(head + b"\r\n\r\n" + body)
+        return True
+
+    def close(self) -> None:
+        self._over.set()
+        self._socket.shutdown(socket.SHUT_RDWR)
+        self._socket.close()
+        for thread in self._threads:
+            thread.join(10)
+            assert not thread.is_alive()
+
+    def client(self, scheme: str = "http", read_timeout: float = 0.5) -> Emo:
+        base = f"{scheme}://127.0.0.1:{self.port}/api/v1"
+        return Emo(base, lambda: KEY, connect_timeout=0.5, read_timeout=read_timeout)
+
+
+@pytest.fixture
+def service() -> Iterator[Service]:
+    server = Service()
+    yield server
+    server.close()
+
+
+def create(client: Emo) -> Created | Unknown:
+    return client.create(image_url="https://in/a.png", audio_url="https://in/a.mp3", boxes=BOXES, style_level="calm")
+
+
+def head(status: int, length: int | None, *more: str) -> bytes:
+    lines = [f"HTTP/1.1 {status} Whatever", "Content-Type: application/json", *more]
+    return "\r\n".join([*lines, *([] if length is None else [f"Content-Length: {length}"]), "", ""]).encode()
+
+
+def answer(status: int, body: bytes, *headers: str, length: int | None = None) -> Behaviour:
+    def send(connection: socket.socket, _: threading.Event) -> None:
+        connection.sendall(head(status, len(body) if length is None else length, *headers) + body)
+
+    return send
+
+
+def raw(*parts: bytes) -> Behaviour:
+    def send(connection: socket.socket, _: threading.Event) -> None:
+        for part in parts:
+            connection.sendall(part)
+
+    return send
+
+
+def hang(_: socket.socket, over: threading.Event) -> None:
+    over.wait(10)
+
+
+def drip(start: bytes, piece: bytes) -> Behaviour:
+    """Send a piece every 50 ms, so that no single read of the client ever times out."""
+
+    def send(connection: socket.socket, over: threading.Event) -> None:
+        connection.sendall(start)
+        while not over.wait(0.05):
+            connection.sendall(piece)
+
+    return send
+
+
+def flood(start: bytes) -> Behaviour:
+    def send(connection: socket.socket, over: threading.Event) -> None:
+        connection.sendall(start)
+        while not over.is_set():
+            connection.sendall(b" " * 65536)
+
+    return send
+
+
+CREATED = json.dumps({"output": {"task_id": "t-1", "task_status": "PENDING"}, "request_id": "r-1"}).encode()
+REFUSED = json.dumps({"code": "InvalidParameter", "message": "no", "request_id": "r-1"}).encode()
+
+
+@pytest.mark.parametrize(
+    "behaviour",
+    [
+        pytest.param(raw(), id="cut after the request"),
+        pytest.param(raw(b"HTTP/1.1 200 OK\r\nContent-"), id="cut in the headers"),
+        pytest.param(raw(b"220 smtp.example ESMTP\r\n"), id="another protocol"),
+        pytest.param(raw(b"\x00" * 100), id="no protocol at all"),
+        pytest.param(answer(200, CREATED[:30], length=len(CREATED)), id="cut in the body"),
+        pytest.param(answer(400, REFUSED, length=len(REFUSED) + 1), id="a refusal cut before its end"),
+        pytest.param(answer(200, CREATED[:30]), id="half a JSON"),
+        pytest.param(answer(200, b"<html>Welcome</html>"), id="a page"),
+        pytest.param(answer(200, b"x", "Content-Encoding: gzip"), id="a broken encoding"),
+        pytest.param(raw(head(200, None, "Transfer-Encoding: chunked") + b"zz\r\n"), id="broken chunks"),
+        pytest.param(answer(502, b"<html>Bad Gateway</html>"), id="a gateway's page"),
+        pytest.param(answer(500, REFUSED), id="5xx with a code"),
+        pytest.param(answer(400, b"<html>Bad Request</html>"), id="4xx without a code"),
+        pytest.param(answer(307, b"", "Location: /api/v1/elsewhere"), id="a redirect"),
+        pytest.param(answer(302, b"", "Location: http://["), id="a redirect to nowhere"),
+        pytest.param(answer(308, b"", "Location: /api/v1/elsewhere", "Retry-After: 0"), id="a redirect with a wait"),
+        pytest.param(answer(503, b"", "Retry-After: 0"), id="please send again"),
+        pytest.param(hang, id="no answer"),
+        pytest.param(drip(b"HTTP/1.1 200 OK\r\n", b"X: y\r\n"), id="headers that drip"),
+        pytest.param(drip(b"", b"H"), id="a status line that drips"),
+        pytest.param(drip(head(200, 10**6), b" "), id="a body that drips"),
+        pytest.param(drip(head(307, 10**6, "Location: /api/v1/elsewhere"), b" "), id="a redirect that drips"),
+        pytest.param(flood(head(200, 10**12)), id="an endless body"),
+        pytest.param(flood(head(307, None, "Location: /api/v1/elsewhere")), id="an endless redirect"),
+        pytest.param(answer(200, CREATED.ljust(ANSWER_MAX_BYTES + 1)), id="a giant body"),
+    ],
+)
+def test_a_create_without_a_clear_answer_is_unknown_in_time_and_was_sent_once(
+    service: Service, behaviour: Behaviour
+) -> None:
+    service.behaviour = behaviour
+    client = service.client()
+    start = time.monotonic()
+    outcome = create(client)
+    assert time.monotonic() - start < client.call_seconds + 1
+    assert isinstance(outcome, Unknown)
+    assert len(service.requests) == 1
+    assert len(service.connections) == 1
+
+
+@pytest.mark.parametrize("behaviour", [hang, drip(head(200, 10**6), b" "), raw(), answer(307, b"", "Location: /x")])
+def test_a_query_that_is_not_answered_ends_in_time_too_and_may_be_repeated(
+    service: Service, behaviour: Behaviour
+) -> None:
+    service.behaviour = behaviour
+    client = service.client()
+    start = time.monotonic()
+    with pytest.raises(ProviderIllError):
+        client.query("t-1")
+    assert time.monotonic() - start < client.call_seconds + 1
+    assert len(service.requests) == 1
+
+
+def test_a_slow_answer_within_the_time_is_taken(service: Service) -> None:
+    def slow(connection: socket.socket, over: threading.Event) -> None:
+        over.wait(0.3)
+        answer(200, CREATED)(connection, over)
+
+    service.behaviour = slow
+    assert create(service.client(read_timeout=5)) == Created("t-1", "r-1")
+    assert len(service.requests) == 1
+
+
+def test_a_create_that_is_cut_before_it_was_read_is_sent_no_second_time(service: Service) -> None:
+    service.reads_requests = False
+    service.behaviour = raw()
+    with suppress(NotConnectedError):  # when the cut came before a byte of the body had left
+        assert isinstance(create(service.client()), Unknown)
+    assert len(service.connections) == 1
+
+
+def test_a_create_never_goes_over_a_connection_that_another_call_left_open(service: Service) -> None:
+    passed = json.dumps({"output": {"check_pass": True, "face_bbox": [1, 1, 2, 2], "ext_bbox": [0, 0, 9, 9]}}).encode()
+    bodies = [passed, CREATED]
+
+    def keep(connection: socket.socket, over: threading.Event) -> None:
+        answer(200, bodies.pop(0), "Connection: keep-alive", "Keep-Alive: timeout=60")(connection, over)
+        connection.recv(1)  # until the client leaves, as one does that keeps no connection
+
+    service.behaviour = keep
+    client = service.client()
+    assert isinstance(client.check_portrait("https://in/a.png", "1:1"), CheckPassed)
+    assert service.gone.acquire(timeout=10)
+    assert create(client) == Created("t-1", "r-1")
+    assert len(set(service.connections)) == 2
+
+
+def test_a_port_that_nobody_listens_on_is_not_connected() -> None:
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))  # taken, but not listening
+        client = Emo(f"http://127.0.0.1:{held.getsockname()[1]}", lambda: KEY)
+        with pytest.raises(NotConnectedError):
+            create(client)
+        with pytest.raises(NotConnectedError):
+            client.query("t-1")
+
+
+def test_a_name_that_nobody_knows_is_not_connected(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(*_: object, **__: object) -> None:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    client = Emo("https://emo.example/api/v1", lambda: KEY)
+    with pytest.raises(NotConnectedError):
+        create(client)
+    with pytest.raises(NotConnectedError):
+        client.query("t-1")
+
+
+def test_a_handshake_that_fails_is_not_connected(service: Service) -> None:
+    service.reads_requests = False
+    service.behaviour = raw(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+    with pytest.raises(NotConnectedError):
+        create(service.client(scheme="https"))
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_a_proxy_that_is_not_there_is_not_connected(
+    service: Service, scheme: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        monkeypatch.setenv(f"{scheme}_proxy", f"http://127.0.0.1:{held.getsockname()[1]}")
+        for name in ("no_proxy", "NO_PROXY"):
+            monkeypatch.delenv(name, raising=False)
+        with pytest.raises(NotConnectedError):
+            create(service.client(scheme=scheme))
+    assert service.requests == []
+
+
+def test_a_create_whose_time_ended_before_it_was_sent_is_never_sent(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked_up, real = threading.Event(), socket.getaddrinfo
+
+    def slow_lookup(*args: object, **kwargs: object) -> object:
+        looked_up.wait(10)
+        return real(*args, **kwargs)  # type: ignore[arg-type]  # passed on as they came
+
+    monkeypatch.setattr(socket, "getaddrinfo", slow_lookup)
+    with pytest.raises(NotConnectedError):
+        create(service.client())
+    looked_up.set()
+    assert service.gone.acquire(timeout=10)  # the call that was left behind has connected and gone
+    assert service.requests == []
+
+
+class QuietFiles(SimpleHTTPRequestHandler):
+    def log_message(self, *_: object) -> None:
+        """Keep the tests' output readable."""
+
+
+@pytest.fixture
+def files() -> Iterator[str]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(QuietFiles, directory=str(SAMPLES)))
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_the_bundled_simulator_takes_a_pair_from_the_check_to_the_link(files: str) -> None:
+    image, audio = f"{files}/portrait.png", f"{files}/voice.mp3"
+    with Simulator(api_key=KEY, manual=True) as sim:
+        client = Emo(sim.base_url, lambda: KEY)
+        passed = client.check_portrait(image, "1:1")
+        assert isinstance(passed, CheckPassed)
+        made = [
+            client.create(image_url=image, audio_url=audio, boxes=passed.boxes, style_level="normal") for _ in range(2)
+        ]
+        first, second = (outcome for outcome in made if isinstance(outcome, Created))
+        assert {(task.task_id, task.request_id) for task in client.list_tasks()} == {
+            (first.task_id, first.request_id),
+            (second.task_id, second.request_id),
+        }
+        assert all(abs(task.created_at - time.time()) < 60 for task in client.list_tasks())
+        assert client.query(first.task_id).ended is False
+        assert client.cancel(second.task_id) is True
+        assert client.query(second.task_id).status == "CANCELED"
+
+        sim.finish(first.task_id)
+        sim.wait_for(lambda state: state["tasks"][0]["status"] == "SUCCEEDED", seconds=60)
+        task = client.query(first.task_id)
+        assert (task.status, task.ended) == ("SUCCEEDED", True)
+        assert task.video_url is not None
+        assert task.video_seconds is not None
+        assert task.submit_time is not None
+        assert task.end_time is not None
+        assert task.submit_time <= task.end_time
+        assert abs(task.end_time.timestamp() - time.time()) < 60
+        assert client.cancel(first.task_id) is False
+        assert client.query("00000000-never-made").status == "UNKNOWN"
+
+
+def test_the_bundled_simulator_refuses_another_key() -> None:
+    with Simulator(api_key=KEY) as sim, pytest.raises(AccountError) as caught:
+        Emo(sim.base_url, lambda: "sk-another").query("t-1")
+    assert caught.value.http_status == 401
