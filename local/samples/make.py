@@ -248,7 +248,7 @@ def voice(path: Path) -> None:
         sys.exit("espeak-ng is not installed, so there is no voice (apt-get install espeak-ng). The portrait is made.")
     with tempfile.TemporaryDirectory() as folder:
         wav = Path(folder) / "voice.wav"
-        subprocess.run([espeak, "-v", "en-us+f3", "-s", "158", "-p", "52", "-w", wav, SENTENCE], check=True)  # noqa: S603 - our own words
+        subprocess.run([espeak, "-v", "en-us+f3", "-s", "158", "-p", "52", "-w", wav, SENTENCE], check=True)
         with av.open(str(wav), "r") as spoken, av.open(str(path), "w", format="mp3") as written:
             stream = written.add_stream("libmp3lame", rate=24_000, layout="mono")
             stream.bit_rate = 64_000

@@ -392,9 +392,10 @@ class Account:
         """
         seconds = self.settings.download_seconds
         picture = inputs.fetch(task.image_url, seconds, inputs.PICTURE_MAX_BYTES)
-        task.image_sha256 = picture.sha256
         sound = inputs.fetch(task.audio_url, seconds, inputs.VOICE_MAX_BYTES)
-        task.audio_sha256 = sound.sha256
+        with self.changed:
+            task.image_sha256, task.audio_sha256 = picture.sha256, sound.sha256
+            self.changed.notify_all()
         named = inputs.declared_type(sound)
 
         def make(path: Path) -> Video:

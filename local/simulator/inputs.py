@@ -105,6 +105,9 @@ def fetch(url: str, seconds: float, max_bytes: int) -> Download:
             if answer.length and data.tell() <= max_bytes:
                 raise unable  # cut off before its Content-Length
             content_type = answer.headers.get_content_type()
+    except urllib.error.HTTPError as error:
+        error.close()  # it holds the connection
+        raise unable from error
     except (OSError, http.client.HTTPException, ValueError) as error:
         cause = error.reason if isinstance(error, urllib.error.URLError) else error
         if isinstance(cause, TimeoutError):

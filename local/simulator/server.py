@@ -169,7 +169,9 @@ class Handler(BaseHTTPRequestHandler):
         self.close_connection = True
         if "hang" in action:
             # Readable means that the client has left: nobody sends a second request before the first's answer.
-            while not self.server.closing.is_set() and not select.select([self.connection], [], [], 0.1)[0]:
+            left = select.poll()
+            left.register(self.connection, select.POLLIN)
+            while not self.server.closing.is_set() and not left.poll(100):
                 pass
 
     def _error(self, action: dict[str, Any]) -> None:
