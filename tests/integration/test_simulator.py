@@ -1015,7 +1015,7 @@ def test_hundreds_of_connections_at_once_are_all_answered(client: Client) -> Non
 @pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGINT])
 def test_the_command_says_where_it_listens_and_ends_when_told(end: signal.Signals) -> None:
     command = [sys.executable, "-m", "simulator", "--port", "0", "--api-key", "sk-cli", "--task-seconds", "1.5"]
-    with subprocess.Popen(command, cwd=LOCAL, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(command, cwd=LOCAL, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603 - our own
         assert process.stdout
         said = json.loads(process.stdout.readline())
         headers = {"Authorization": "Bearer sk-cli"}
