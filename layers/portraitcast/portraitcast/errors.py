@@ -14,6 +14,14 @@ class TryLaterError(PortraitcastError):
     """A passing fault of AWS or of the network: the same call may succeed later."""
 
 
+class ConflictError(PortraitcastError):
+    """Somebody else has changed an item or an object since it was read: read again and decide again."""
+
+
+class NotFoundError(PortraitcastError):
+    """An object, or this version of it, isn't there."""
+
+
 @dataclass(frozen=True, slots=True)
 class Problem:
     """What a person is told about a job that waits, was refused, or failed: `error` in the report.

@@ -1,7 +1,7 @@
 """Every limit that a file or a job must hold to, with its source.
 
-EMO's limits are those of Alibaba Cloud Model Studio's pages on EMO (API details of `emo-detect-v1` and `emo-v1`); ours say so.
-All are inclusive: a value equal to the limit passes.
+EMO's limits are those of Alibaba Cloud Model Studio's pages on EMO (API details of `emo-detect-v1` and `emo-v1`); ours
+say so. All are inclusive: a value equal to the limit passes.
 """
 
 from __future__ import annotations

@@ -1,0 +1,55 @@
+"""deliver: every end of a task, good or bad, and executions that ended where no Catch can see."""
+
+from __future__ import annotations
+
+import json
+import os
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import requests
+from aws_lambda_powertools import Logger
+
+from portraitcast.buckets import Results
+from portraitcast.config import Places, Provider
+from portraitcast.delivery import Delivery
+from portraitcast.messages import Executions, Queue
+from portraitcast.table import Table
+from portraitcast.wiring import client, emo, teller
+
+if TYPE_CHECKING:
+    from aws_lambda_powertools.utilities.typing import LambdaContext
+
+logger = Logger()
+
+
+@cache
+def delivery() -> Delivery:
+    """Put deliver together, once a process."""
+    places, provider = Places.from_env(), Provider.from_env()
+    table = Table(client("dynamodb"), places.table)
+    results = Results(client("s3"), places.results_bucket)
+    return Delivery(
+        table,
+        results,
+        emo(provider),
+        Queue(client("sqs"), places.uploads_queue),
+        Executions(client("stepfunctions"), places.state_machine),
+        teller(places, table, results),
+        requests.Session(),
+        extra_video_hosts=os.environ["EXTRA_VIDEO_HOSTS"],
+        min_wait=provider.min_wait,
+        max_wait=provider.max_wait,
+    )
+
+
+@logger.inject_lambda_context
+def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:  # noqa: ARG001  # Lambda's signature
+    """Deliver for the wait loop, or for the rule on executions that ended badly."""
+    detail = event.get("detail")
+    if event.get("source") == "aws.states" and isinstance(detail, dict):
+        state = json.loads(detail["input"])
+        logger.append_keys(job=state["job"])
+        return delivery().execution_ended(detail["status"], detail["name"], state)
+    logger.append_keys(job=event.get("job"))
+    return delivery().deliver(event)

@@ -1,0 +1,565 @@
+"""Dispatch: while a slot is free, the oldest queued job's portrait is checked and its task created. It alone creates.
+
+A create is paid once accepted, and there is no idempotency key. So one create is open at a time in a stack, it is sent
+once, and when nobody knows its outcome the service's list is looked at, twice, before anything is paid again.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from portraitcast.emo import (
+    AccountError,
+    Boxes,
+    CheckPassed,
+    Created,
+    EmoError,
+    JobRefusedError,
+    ThrottledError,
+    Unknown,
+)
+from portraitcast.errors import ConflictError, Problem
+from portraitcast.jobs import AT_PROVIDER, FAILED, QUEUED, REJECTED, RENDERING, SUBMITTING, Job, owner_of
+from portraitcast.limits import VOICE_MAX_SECONDS
+from portraitcast.names import short_hash
+from portraitcast.prices import CHECK_CNY, video_fee
+from portraitcast.refusals import portrait_refused, provider_refused
+from portraitcast.slots import Creating, Slots, beijing_day
+from portraitcast.waits import next_wait
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from portraitcast.buckets import Links
+    from portraitcast.emo import Emo, ListedTask
+    from portraitcast.intake import Intake
+    from portraitcast.messages import Queue
+    from portraitcast.table import Table
+    from portraitcast.telling import Teller
+    from portraitcast.watch import Watch
+
+log = logging.getLogger(__name__)
+
+CREATE_SECONDS: Final = 45.0  # a create's own timeouts and what must be written behind it
+CHECK_SECONDS: Final = 40.0
+LEASE_MARGIN: Final = 30.0  # behind the end of the function's time: until then a create may be on the wire
+CLOCK_MARGIN: Final = 60.0  # the provider's clock against ours, when its list is compared with a create's time
+LINK_MARGIN: Final = 600.0  # of a link's hour, kept free for the download itself and for a slow provider
+LINK_SECONDS: Final = 3600.0
+QUEUE_LOOK: Final = 10  # queue entries read at once: the first may wait for its pair's last file
+SECOND_LOOK: Final = 5  # the second look comes at five times LookSeconds
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The stack's parameters that bound creates: seconds, tasks, CNY a Beijing day (0 is no ceiling)."""
+
+    max_in_flight: int
+    daily_budget: float
+    look_seconds: float
+    hold_seconds: float
+    min_wait: float
+    max_wait: float
+
+
+class Dispatch:
+    """Sends queued jobs to the provider, oldest first."""
+
+    def __init__(
+        self,
+        table: Table,
+        intake: Intake,
+        emo: Emo,
+        links: Links,
+        watch: Watch,
+        queue: Queue,
+        teller: Teller,
+        limits: Limits,
+        *,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._table = table
+        self._intake = intake
+        self._emo = emo
+        self._links = links
+        self._watch = watch
+        self._queue = queue
+        self._teller = teller
+        self._limits = limits
+        self._clock = clock
+
+    def run(self, ends_at: float) -> None:
+        """Dispatch until nothing can be sent, or the function's time (epoch `ends_at`) runs short."""
+        while ends_at - self._clock() > CHECK_SECONDS + CREATE_SECONDS:
+            try:
+                if not self._step(ends_at):
+                    return
+            except ConflictError:
+                continue  # somebody else has got on: look again
+        self._queue.send({"wake": True})
+
+    def _step(self, ends_at: float) -> bool:
+        """Do one thing; False when there is nothing to do now."""
+        slots = self._table.slots()
+        if slots.notices:
+            slots = self._send_notices(slots)
+        now = self._clock()
+        if slots.creating is not None:
+            return self._attend(slots, slots.creating, now)
+        if slots.checking and now < slots.checking_until:
+            return self._wake_at(slots.checking_until)
+        if slots.paused or len(slots.owners) >= self._limits.max_in_flight:
+            return False
+        if (until := slots.not_before(now)) is not None:
+            return self._wake_at(until)
+        return self._send_oldest(slots, ends_at)
+
+    def _wake_at(self, at: float) -> bool:
+        now = self._clock()
+        if self._table.claim_wake(at, now):
+            self._queue.send({"wake": True}, after=at - now)
+        return False
+
+    def _send_notices(self, slots: Slots) -> Slots:
+        for notice in slots.notices:
+            self._teller.tell_operator(notice["title"], notice["text"])
+        slots.notices = []
+        self._table.commit(slots=slots)
+        return slots
+
+    # ------------------------------------------------------------------ the oldest job
+    def _send_oldest(self, slots: Slots, ends_at: float) -> bool:
+        ready_at: list[float] = []
+        for queue_key, job_id in self._table.queue(QUEUE_LOOK):
+            job = self._intake.evaluate(job_id)  # the last look: files and settings as they are now
+            if job is None or job.status != QUEUED or job.queue_key != queue_key:
+                return True
+            if job.ready_at > self._clock():
+                ready_at.append(job.ready_at)
+                continue
+            return self._send(job, slots, ends_at)
+        return self._wake_at(min(ready_at)) if ready_at else False
+
+    def _send(self, job: Job, slots: Slots, ends_at: float) -> bool:
+        now = self._clock()
+        expected = self._table.pace().expected(_seconds(job))
+        ahead = len(slots.owners)
+        if ahead and (ahead + 1) * expected + LINK_MARGIN > LINK_SECONDS:
+            return False  # its links would end before its turn: it goes when a task ahead has ended
+        fee = video_fee(_seconds(job), _ratio(job))
+        if not self._within_budget(job, slots, fee + CHECK_CNY, now):
+            return False
+        if not job.boxes and (boxes := _given_boxes(job)):
+            job.boxes = boxes
+        if not job.boxes and not self._check(job, slots):
+            return True
+        if not job.boxes:
+            return True
+        slots = self._table.slots()
+        if slots.creating or slots.paused or len(slots.owners) >= self._limits.max_in_flight:
+            return True
+        slots.checking = None
+        return self._create(job, slots, ends_at, fee, expected)
+
+    def _within_budget(self, job: Job, slots: Slots, fee: float, now: float) -> bool:
+        ceiling = self._limits.daily_budget
+        if not ceiling or slots.spent_today(now) + fee <= ceiling:
+            return True
+        self._mark_held(job, "budget")
+
+        def note(current: Slots) -> bool:
+            day = beijing_day(now)
+            if current.budget_told_day == day:
+                return False
+            current.budget_told_day = day
+            current.notice(
+                "the day's budget is reached",
+                f"CNY {current.spent_today(now):.2f} of CNY {ceiling:g} are spent on {day} (Beijing) and the next job "
+                f"would cost CNY {fee:.2f}. Jobs keep their places and go on tomorrow. The ceiling is the parameter "
+                "DailyBudgetCny.",
+            )
+            return True
+
+        if told := self._table.change_slots(note):
+            self._send_notices(told)
+        return False
+
+    def _mark_held(self, job: Job, held: str) -> None:
+        if job.held != held:
+            job.held = held
+            job.change(self._clock())
+            self._table.commit(job=job)
+            self._teller.tell(job)
+
+    # ------------------------------------------------------------------ the portrait check
+    def _check(self, job: Job, slots: Slots) -> bool:
+        """Find the portrait's boxes, from memory or by the provider; False when the job can't be sent now."""
+        assert job.portrait is not None  # noqa: S101  # a queued job has one
+        sha, ratio = job.portrait.get("sha256"), _ratio(job)
+        passed_key = f"{sha}#{ratio}"
+        refused_key = f"{short_hash(str(job.portrait.get('key')))}#{job.portrait.get('version')}#{ratio}"
+        if sha:
+            if known := self._table.check(passed_key):
+                job.boxes = {"face": known["face"], "ext": known["ext"]}
+                return True
+            if refused := self._table.check(refused_key):
+                return self._reject(job, Problem(**refused), shared=job.portrait["chosen_by"] != "same_name")
+        slots.checking, slots.checking_until = job.id, self._clock() + CHECK_SECONDS
+        self._table.commit(slots=slots)  # one check at a time, or every submit of a storm would pay for the same one
+        (image,) = self._sign(job.portrait)
+        try:
+            answer = self._emo.check_portrait(image, ratio)
+        except EmoError as error:
+            self._checked()
+            return self._not_sent(job, error)
+        job.checks_paid += 1
+        self._checked()
+        now = self._clock()
+        if isinstance(answer, CheckPassed):
+            job.boxes = {"face": list(answer.boxes.face), "ext": list(answer.boxes.ext)}
+            if sha:
+                self._table.put_check(passed_key, job.boxes, now)
+            return True
+        problem = portrait_refused(answer.code, answer.message, answer.request_id, job.portrait)
+        if sha:
+            self._table.put_check(refused_key, problem.as_dict(), now)
+        return self._reject(job, problem, shared=job.portrait["chosen_by"] != "same_name")
+
+    def _checked(self) -> None:
+        def over(slots: Slots) -> bool:
+            slots.checking = None
+            return True
+
+        self._table.change_slots(over)
+
+    def _not_sent(self, job: Job, error: EmoError) -> bool:
+        """The provider did not take a call and nothing was paid: sort whose trouble it is."""
+        if isinstance(error, JobRefusedError):
+            return self._reject(job, provider_refused(error), shared=False)
+        self._queue_again(job.id, job.attempt, error)
+        return False
+
+    def _reject(self, job: Job, problem: Problem, *, shared: bool) -> bool:
+        def reject(current: Job, slots: Slots) -> bool:
+            if current.version != job.version:
+                return False  # changed meanwhile: the next step looks at it again
+            slots.well_again()
+            current.checks_paid = job.checks_paid
+            _end(current, REJECTED, problem, self._clock(), keep_looking=shared)
+            return True
+
+        if ended := self._table.change(job.id, reject):
+            self._teller.tell(ended)
+        return False
+
+    def _sign(self, *files: dict[str, Any]) -> list[str]:
+        """Return a link for each input: the owner's own as it is written, else a presigned one."""
+        own = [f["link"] if f.get("link") else None for f in files]
+        ours = [(f["key"], f["version"], _suffix(f)) for f in files if not f.get("link")]
+        signed = iter(self._links.sign(*ours)) if ours else iter(())
+        return [link or next(signed) for link in own]
+
+    # ------------------------------------------------------------------ the create
+    def _create(self, job: Job, slots: Slots, ends_at: float, fee: float, expected: float) -> bool:
+        assert job.portrait and job.voice and job.boxes and job.settings  # noqa: S101, PT018  # a queued job has them
+        image, audio = self._sign(job.portrait, job.voice)
+        now = self._clock()
+        if ends_at - now < CREATE_SECONDS:
+            self._table.commit(slots=slots)
+            return True
+        job.attempt += 1
+        job.status, job.queue_key, job.look_in = SUBMITTING, None, []
+        slots.creating = Creating(job.id, job.attempt, now, ends_at + LEASE_MARGIN, fee)
+        slots.add(job.owner)
+        slots.spend(fee, now)
+        self._table.commit(job=job, slots=slots)
+        log.info("create is sent", extra={"job": job.id, "attempt": job.attempt})
+        boxes = Boxes(_box(job.boxes["face"]), _box(job.boxes["ext"]))
+        try:
+            answer = self._emo.create(
+                image_url=image, audio_url=audio, boxes=boxes, style_level=job.settings["style_level"]
+            )
+        except JobRefusedError as error:
+            return self._refused(job, error)
+        except EmoError as error:
+            self._queue_again(job.id, job.attempt, error)
+            return True
+        if isinstance(answer, Unknown):
+            return self._unknown(job, answer)
+        self._accepted(job.id, job.attempt, answer, expected, adopted=False)
+        return True
+
+    def _accepted(
+        self,
+        job_id: str,
+        attempt: int,
+        created: Created,
+        expected: float,
+        *,
+        adopted: bool,
+        sent_at: float | None = None,
+    ) -> None:
+        """The task is paid: its id is stored, its execution started, people are told. Each step can be repeated."""
+
+        def render(job: Job, slots: Slots) -> bool:
+            if job.status != SUBMITTING or job.attempt != attempt:
+                return False
+            now = self._clock()
+            slots.creating = None
+            slots.well_again()
+            job.status, job.held, job.problem = RENDERING, None, None
+            job.tries += 1
+            job.adopted = adopted
+            job.task = {"id": created.task_id}
+            job.task_sent_at = sent_at or now
+            job.watch = 1
+            wait = next_wait(
+                elapsed=0,
+                expected=expected,
+                waiting_behind_others=len(slots.owners) > 1,
+                least=self._limits.min_wait,
+                most=self._limits.max_wait,
+            )
+            job.execution_input = {
+                "job": job.id,
+                "attempt": attempt,
+                "task": created.task_id,
+                "sent_at": job.task_sent_at,
+                "expected_seconds": round(expected, 1),
+                "wait_seconds": wait,
+            }
+            job.change(now)
+            return True
+
+        job = self._table.change(job_id, render, task=created.task_id)
+        if job is None:
+            return
+        log.info("task is accepted", extra={"job": job.id, "attempt": attempt, "task": created.task_id})
+        self._watch.start(job)
+        self._teller.tell(job)
+
+    def _refused(self, job: Job, error: JobRefusedError) -> bool:
+        again = error.worth_one_more_try and not job.retried
+
+        def refuse(current: Job, slots: Slots) -> bool:
+            if not _release(current, slots, job.attempt, self._clock()):
+                return False
+            slots.well_again()
+            if again:
+                current.retried = True
+                _back_to_its_place(current)
+            else:
+                _end(current, REJECTED, provider_refused(error), self._clock(), keep_looking=False)
+            return True
+
+        if written := self._table.change(job.id, refuse):
+            self._teller.tell(written)
+        return True
+
+    def _queue_again(self, job_id: str, attempt: int, error: EmoError) -> None:
+        """Nothing was paid and it isn't the job's fault: it keeps its place, the account waits or is held."""
+        log.warning("provider took no call", extra={"job": job_id, "code": error.code, "detail": error.message})
+
+        def again(job: Job, slots: Slots) -> bool:
+            now = self._clock()
+            held_before = job.held
+            if job.status == SUBMITTING and not _release(job, slots, attempt, now):
+                return False
+            if isinstance(error, AccountError):
+                slots.hold_account(now, hold_seconds=self._limits.hold_seconds, code=error.code, message=error.message)
+            else:
+                slots.strike(
+                    now,
+                    retry_after=error.retry_after if isinstance(error, ThrottledError) else None,
+                    hold_seconds=self._limits.hold_seconds,
+                    code=error.code,
+                    message=error.message,
+                )
+            if job.status == SUBMITTING:
+                _back_to_its_place(job)
+            job.held = "account" if slots.hold else None
+            if job.held != held_before:
+                job.change(now)
+            return True
+
+        if written := self._table.change(job_id, again):
+            self._teller.tell(written)
+
+    # ------------------------------------------------------------------ nobody knows
+    def _unknown(self, job: Job, answer: Unknown) -> bool:
+        log.warning(
+            "create has no known outcome", extra={"job": job.id, "attempt": job.attempt, "reason": answer.reason}
+        )
+
+        def note(slots: Slots) -> bool:
+            if slots.creating is None or owner_of(slots.creating.job, slots.creating.attempt) != job.owner:
+                return False
+            self._begin_looking(slots.creating, self._clock(), answer.request_id)
+            return True
+
+        self._table.change_slots(note)
+        return True
+
+    def _begin_looking(self, creating: Creating, since: float, request_id: str | None) -> None:
+        creating.unknown_since, creating.request_id = since, request_id
+        creating.next_look_at = since + self._limits.look_seconds
+
+    def _attend(self, slots: Slots, creating: Creating, now: float) -> bool:
+        """Look after the open create: wait for it, or look for it when nobody knows what became of it."""
+        if creating.unknown_since is None:
+            if now < creating.lease_until:
+                return self._wake_at(creating.lease_until)
+            self._begin_looking(creating, creating.lease_until, None)  # its function died while submitting
+            self._table.commit(slots=slots)
+            return True
+        if now < creating.next_look_at:
+            return self._wake_at(creating.next_look_at)
+        try:
+            tasks = self._emo.list_tasks()
+        except EmoError as error:
+            log.warning("look failed", extra={"job": creating.job, "code": error.code, "detail": error.message})
+            creating.next_look_at = now + self._limits.look_seconds  # repeated, never counted
+            self._table.commit(slots=slots)
+            return True
+        return self._found(slots, creating, self._candidates(creating, tasks))
+
+    def _candidates(self, creating: Creating, tasks: list[ListedTask]) -> list[ListedTask]:
+        """Return the tasks that may be this create's: in its time, and none of ours."""
+        assert creating.unknown_since is not None  # noqa: S101  # only then is it looked for
+        earliest, latest = creating.sent_at - CLOCK_MARGIN, creating.unknown_since + CLOCK_MARGIN
+        found = [
+            t
+            for t in tasks
+            if earliest <= t.created_at <= latest and self._table.owner_of_task(t.task_id) in {None, creating.job}
+        ]
+        if creating.request_id:
+            found = [t for t in found if t.request_id == creating.request_id] or found
+        return found
+
+    def _found(self, slots: Slots, creating: Creating, candidates: list[ListedTask]) -> bool:
+        job = self._table.job(creating.job)
+        if job is None or job.status != SUBMITTING or job.attempt != creating.attempt:
+            slots.creating = None
+            slots.free(owner_of(creating.job, creating.attempt))
+            self._table.commit(slots=slots)
+            return True
+        certain = len(candidates) == 1 and bool(creating.request_id) and candidates[0].request_id == creating.request_id
+        measurable = job.voice is not None and job.voice.get("seconds") is not None
+        if len(candidates) == 1 and (certain or measurable):
+            expected = self._table.pace().expected(_seconds(job))
+            created = Created(candidates[0].task_id, candidates[0].request_id)
+            self._accepted(job.id, job.attempt, created, expected, adopted=not certain, sent_at=creating.sent_at)
+            return True
+        if candidates:
+            self._give_up(job, candidates)
+            return True
+        creating.looks += 1
+        if creating.looks < 2:
+            assert creating.unknown_since is not None  # noqa: S101  # only then is it looked for
+            creating.next_look_at = creating.unknown_since + SECOND_LOOK * self._limits.look_seconds
+            self._table.commit(slots=slots)
+            return True
+        log.info("create was not taken", extra={"job": job.id, "attempt": job.attempt})
+        _release(job, slots, creating.attempt, self._clock())
+        _back_to_its_place(job)
+        self._table.commit(job=job, slots=slots)
+        return True
+
+    def _give_up(self, job: Job, candidates: list[ListedTask]) -> None:
+        ids = ", ".join(t.task_id for t in candidates[:20])
+        problem = Problem(
+            "CreateAmbiguous",
+            "Nobody knows whether the video service took this job, and which of its tasks it would be.",
+            "Ask the operator to look at these tasks; drop the files again to have the video made in any case.",
+            measured=f"tasks {ids}",
+        )
+
+        def fail(current: Job, slots: Slots) -> bool:
+            if not _release(current, slots, job.attempt, self._clock()):
+                return False
+            _end(current, FAILED, problem, self._clock(), keep_looking=False)
+            return True
+
+        if ended := self._table.change(job.id, fail):
+            self._teller.tell(ended)
+
+    # ------------------------------------------------------------------ by hand, and the net
+    def pause(self, *, paused: bool) -> None:
+        """Stop or start creates by hand; what is at the provider goes on."""
+
+        def set_paused(slots: Slots) -> bool:
+            changed = slots.paused != paused
+            slots.paused = paused
+            return changed
+
+        self._table.change_slots(set_paused)
+
+    def free_leaked(self) -> None:
+        """Free slots whose job, read consistently, is no longer at the provider in that attempt."""
+        for owner in self._table.slots().owners:
+            job_id, _, attempt = owner.partition("#")
+
+            def leaked(slots: Slots, owner: str = owner, job_id: str = job_id, attempt: str = attempt) -> bool:
+                if slots.creating and owner_of(slots.creating.job, slots.creating.attempt) == owner:
+                    return False
+                job = self._table.job(job_id)
+                in_use = job and job.attempt == int(attempt) and (job.status in AT_PROVIDER or job.lingering)
+                return not in_use and slots.free(owner)
+
+            if self._table.change_slots(leaked):
+                log.warning("a leaked slot was freed", extra={"owner": owner})
+
+
+def _release(job: Job, slots: Slots, attempt: int, now: float) -> bool:
+    """Close the open create of a job that was not paid; False when it is no longer this attempt's."""
+    if job.status != SUBMITTING or job.attempt != attempt:
+        return False
+    owner = owner_of(job.id, attempt)
+    if slots.creating and owner_of(slots.creating.job, slots.creating.attempt) == owner:
+        slots.spend(-slots.creating.fee, now)
+        slots.creating = None
+    slots.free(owner)
+    return True
+
+
+def _back_to_its_place(job: Job) -> None:
+    job.status, job.queue_key = QUEUED, job.place_key
+    job.look_in = [short_hash(job.folder)]
+
+
+def _end(job: Job, status: str, problem: Problem, now: float, *, keep_looking: bool) -> None:
+    job.status, job.problem, job.message = status, problem.as_dict(), ""
+    job.queue_key, job.place_key, job.held = None, None, None
+    job.look_in = [short_hash(job.folder)] if keep_looking else []
+    job.change(now)
+
+
+def _seconds(job: Job) -> float:
+    """Return the voice's length; for a link, which nobody has measured, the longest that the service takes."""
+    seconds = (job.voice or {}).get("seconds")
+    return float(seconds) if seconds is not None else VOICE_MAX_SECONDS
+
+
+def _ratio(job: Job) -> str:
+    return str((job.settings or {}).get("ratio", "1:1"))
+
+
+def _given_boxes(job: Job) -> dict[str, list[int]] | None:
+    settings = job.settings or {}
+    if settings.get("face_bbox") and settings.get("ext_bbox"):
+        return {"face": list(settings["face_bbox"]), "ext": list(settings["ext_bbox"])}
+    return None
+
+
+def _box(values: list[int]) -> tuple[int, int, int, int]:
+    x1, y1, x2, y2 = values
+    return x1, y1, x2, y2
+
+
+def _suffix(file: dict[str, Any]) -> str:
+    """Return the suffix that fits the content: a JPEG named .png is served as what it is."""
+    kind = str(file["type"])
+    return ".jpg" if kind == "jpeg" else f".{kind}"

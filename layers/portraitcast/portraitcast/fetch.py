@@ -1,0 +1,139 @@
+"""Fetching a finished video from the provider onto the function's own disk, and from nowhere else."""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+import socket
+import tempfile
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, BinaryIO, Final, cast
+from urllib.parse import SplitResult, urljoin, urlsplit
+
+import requests
+import urllib3.exceptions
+
+from portraitcast.errors import PortraitcastError
+from portraitcast.media import UnreadableError, Video, probe_video
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+PROVIDER_DOMAIN: Final = ".aliyuncs.com"
+CHUNK: Final = 262_144
+MAX_BYTES: Final = 512 * 1_048_576  # ours: 60 s of 512x704 H.264 are some 20 MB
+FETCH_SECONDS: Final = 300.0  # for the whole; a drip is tried again with a fresh link
+MAX_REDIRECTS: Final = 3
+_PORTS: Final = {"http": 80, "https": 443}
+
+
+class FetchError(PortraitcastError):
+    """The video could not be brought: why, in plain words without the link. It is tried again with a fresh link."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """A whole, playable video on disk."""
+
+    file: BinaryIO
+    sha256: str
+    video: Video
+
+
+def allowed_url(url: str, extra_hosts: str) -> tuple[str, bool]:
+    """Return the address to fetch a video from, and whether an operator has listed its origin.
+
+    A host under ``.aliyuncs.com`` is fetched over https on port 443, though the provider writes http. Any other must be
+    an origin of `extra_hosts` (``scheme://host:port``, comma-separated) exactly. Raises `FetchError`.
+    """
+    parts = urlsplit(url)
+    try:
+        port = parts.port
+    except ValueError:
+        raise FetchError("the link's port is no number") from None
+    if parts.scheme not in _PORTS or not parts.hostname or "@" in parts.netloc or "\\" in url:
+        raise FetchError("the link is not a plain http(s) link")
+    if _origin(parts) in {_origin(urlsplit(extra.strip())) for extra in extra_hosts.split(",") if extra.strip()}:
+        return url, True
+    if parts.hostname.endswith(PROVIDER_DOMAIN) and port in {None, 80, 443}:
+        return parts._replace(scheme="https", netloc=parts.hostname).geturl(), False
+    raise FetchError(
+        f"the link leads to {parts.hostname}, which is neither the provider's nor listed in ExtraVideoHosts"
+    )
+
+
+def _origin(parts: SplitResult) -> tuple[str, str | None, int | None]:
+    return parts.scheme, parts.hostname, parts.port or _PORTS.get(parts.scheme)
+
+
+@contextmanager
+def fetched(
+    url: str, *, extra_hosts: str, session: requests.Session, seconds: float = FETCH_SECONDS
+) -> Iterator[Fetched]:
+    """Bring a video onto the disk, checked: whole, MP4, with sides and seconds. Memory: one chunk.
+
+    Raises `FetchError`.
+    """
+    ends_at = time.monotonic() + seconds
+    with tempfile.TemporaryFile() as temporary:
+        file = cast("BinaryIO", temporary)
+        try:
+            response = _open(url, extra_hosts, session)
+            with response:
+                digest, size = _copy(response, file, ends_at)
+        except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
+            raise FetchError(f"the connection failed ({type(error).__name__})") from None
+        expected = response.headers.get("Content-Length")
+        if expected is not None and response.headers.get("Content-Encoding") is None and int(expected) != size:
+            raise FetchError(f"the video was cut off after {size} of {expected} bytes")
+        file.seek(0)
+        try:
+            video = probe_video(file)
+        except UnreadableError as error:
+            raise FetchError(f"what came is not a whole MP4 video: {error.reason}") from None
+        if video.seconds <= 0 or not video.width or not video.height:
+            raise FetchError("the video has no picture or no length")
+        file.seek(0)
+        yield Fetched(file, digest, video)
+
+
+def _open(url: str, extra_hosts: str, session: requests.Session) -> requests.Response:
+    for _ in range(MAX_REDIRECTS + 1):
+        target, listed = allowed_url(url, extra_hosts)
+        if not listed:
+            _refuse_private(target)
+        response = session.get(target, stream=True, timeout=(5, 30), allow_redirects=False)
+        if response.status_code == requests.codes.ok:
+            return response
+        response.close()
+        if not response.is_redirect:
+            raise FetchError(f"the provider's storage answered HTTP {response.status_code}")
+        url = urljoin(target, response.headers["Location"])
+    raise FetchError("the link leads from one address to the next without end")
+
+
+def _refuse_private(url: str) -> None:
+    """Refuse a name that leads to a private or link-local address (the metadata service is one)."""
+    host = urlsplit(url).hostname or ""
+    try:
+        addresses = {info[4][0] for info in socket.getaddrinfo(host, 443, type=socket.SOCK_STREAM)}
+    except OSError:
+        raise FetchError(f"the name {host} could not be resolved") from None
+    if not all(ipaddress.ip_address(address).is_global for address in addresses):
+        raise FetchError(f"{host} leads to a private address")
+
+
+def _copy(response: requests.Response, file: BinaryIO, ends_at: float) -> tuple[str, int]:
+    digest, size = hashlib.sha256(), 0
+    # Each read ends after 30 s at the latest; read1-sized pieces let the deadline see a drip.
+    while chunk := response.raw.read1(CHUNK, decode_content=True):
+        size += len(chunk)
+        if size > MAX_BYTES:
+            raise FetchError(f"the video is larger than {MAX_BYTES} bytes")
+        if time.monotonic() > ends_at:
+            raise FetchError("the download took too long")
+        digest.update(chunk)
+        file.write(chunk)
+    return digest.hexdigest(), size

@@ -1,0 +1,66 @@
+"""What the provider's refusals mean to the owner of the files, in plain words. Pure."""
+
+from __future__ import annotations
+
+import posixpath
+from typing import TYPE_CHECKING, Any, Final
+
+from portraitcast.errors import Problem
+
+if TYPE_CHECKING:
+    from portraitcast.emo import JobRefusedError, Task
+
+# Codes of the portrait check (EMO, emo-detect-v1, error codes): what is wrong, and the way out.
+_PORTRAIT: Final = {
+    "NoHuman": ("No person was found in the portrait.", "Use a clear photo of one person."),
+    "MultiHuman": ("More than one person was found in the portrait.", "Use a photo of one person only."),
+    "BodyProportion": ("The person is too large or too small in the portrait.", "Use a photo of head and shoulders."),
+    "Resolution": ("The portrait's sides are outside the service's limits.", "Use a picture of 400 to 7000 px a side."),
+    "Value": ("The portrait is unclear.", "Use a sharp, well lit photo."),
+    "FrontBody": ("The person doesn't face the camera.", "Use a photo that is taken from the front."),
+    "FullFace": ("The face is not whole in the portrait.", "Use a photo with the whole face, nothing before it."),
+    "FacePose": ("The head is turned too far.", "Use a photo in which the person looks into the camera."),
+    "FullBody": ("For a half-body video the body is not whole in the portrait.", 'Use the ratio "1:1".'),
+}
+_OTHER_PORTRAIT: Final = ("The video service refused the portrait.", "Use a clear photo of one person from the front.")
+
+
+def portrait_refused(code: str, message: str, request_id: str | None, portrait: dict[str, Any]) -> Problem:
+    """Return the problem of a portrait that the check did not pass."""
+    said, way_out = _PORTRAIT.get(code.removeprefix("InvalidFile."), _OTHER_PORTRAIT)
+    name = posixpath.basename(portrait.get("key") or "the linked portrait")
+    return Problem(
+        "PortraitRefused",
+        f"{name}: {said}",
+        f"{way_out} Drop it under the same name.",
+        provider_code=code or None,
+        provider_message=message or None,
+        request_id=request_id,
+    )
+
+
+def provider_refused(error: JobRefusedError) -> Problem:
+    """Return the problem of a job that the provider refused with its own words."""
+    return Problem(
+        "ProviderRejected",
+        f"The video service refused this job: {error.message or error.code}",
+        "Mend what the service names and drop the file again.",
+        provider_code=error.code,
+        provider_message=error.message or None,
+        request_id=error.request_id,
+    )
+
+
+def task_failed(task: Task) -> Problem:
+    """Return the problem of a task that the provider ended without a video."""
+    said = task.message or task.code
+    return Problem(
+        "TaskFailed",
+        f"The video service could not make the video: {said}"
+        if said
+        else "The video service could not make the video.",
+        "Drop the same files again for another try; if it fails again, try another portrait or voice.",
+        provider_code=task.code,
+        provider_message=task.message,
+        request_id=task.request_id,
+    )

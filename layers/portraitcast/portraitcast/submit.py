@@ -1,0 +1,137 @@
+"""What submit does with each message of the uploads queue: files, timers, commands; then it dispatches."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import unquote_plus
+
+from portraitcast.errors import PortraitcastError, TryLaterError
+from portraitcast.jobs import AT_PROVIDER
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from portraitcast.delivery import Lingering
+    from portraitcast.dispatch import Dispatch
+    from portraitcast.intake import Intake
+    from portraitcast.messages import Queue
+    from portraitcast.table import Table
+    from portraitcast.telling import Teller
+    from portraitcast.watch import Watch
+
+log = logging.getLogger(__name__)
+
+SWEEP_PAGE: Final = 25  # jobs a message of a sweep
+SWEEP_PATIENCE: Final = 60.0  # s; a job that changed a moment ago is in somebody's hands
+
+
+class MessageError(PortraitcastError):
+    """A message that nobody of ours has sent: it goes to the dead letters for a person to look at."""
+
+
+class Submit:
+    """Handles the messages of the uploads queue."""
+
+    def __init__(
+        self,
+        table: Table,
+        intake: Intake,
+        dispatch: Dispatch,
+        watch: Watch,
+        lingering: Lingering,
+        queue: Queue,
+        teller: Teller,
+        *,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._table = table
+        self._intake = intake
+        self._dispatch = dispatch
+        self._watch = watch
+        self._lingering = lingering
+        self._queue = queue
+        self._teller = teller
+        self._clock = clock
+
+    def handle_body(self, body: str) -> None:
+        """Handle one message as it lies in the queue."""
+        try:
+            message = json.loads(body)
+        except ValueError as error:
+            raise MessageError("the message is not JSON") from error
+        if not isinstance(message, dict):
+            raise MessageError("the message is not a JSON object")
+        self.handle(message)
+
+    def handle(self, message: dict[str, Any]) -> None:  # noqa: C901  # a table of messages, one line each
+        """Handle one message: S3's events, or one of ours (docs/design.md lists them)."""
+        match message:
+            case {"Records": list() as records}:
+                for record in records:
+                    self._s3_event(record)
+            case {"Event": "s3:TestEvent"} | {"wake": True}:
+                pass  # dispatching, which follows every message, is all that a wake-up is for
+            case {"scan": str() as prefix}:
+                self._intake.scan(prefix, message.get("after"))
+            case {"folder": str() as folder}:
+                self._intake.walk(folder, message.get("cursor"))
+            case {"job": str() as job}:
+                self._intake.evaluate(job)
+            case {"watch": str() as job, "attempt": int() as attempt}:
+                self._follow(job, attempt, message.get("ended_watch"))
+            case {"lingering": str() as job, "attempt": int() as attempt}:
+                self._lingering.see_to(job, attempt)
+            case {"pause": bool() as paused}:
+                self._dispatch.pause(paused=paused)
+            case {"sweep": True}:
+                self._sweep(message.get("cursor"))
+            case _:
+                raise MessageError(f"nobody sends messages of this kind: {', '.join(sorted(message))[:200]}")
+
+    def dispatch(self, ends_at: float) -> None:
+        """Send what can be sent. Never fails what was taken in: the schedule tries again."""
+        try:
+            self._dispatch.run(ends_at)
+        except TryLaterError:
+            log.exception("dispatch was broken off")
+
+    def _s3_event(self, record: dict[str, Any]) -> None:
+        try:
+            s3_object = record["s3"]["object"]
+            removed = str(record["eventName"]).split(":")[0].removeprefix("s3:") == "ObjectRemoved"
+            key = unquote_plus(s3_object["key"])
+        except (KeyError, TypeError) as error:
+            raise MessageError("an S3 event lacks its key or its name") from error
+        self._intake.arrive(
+            key,
+            version=s3_object.get("versionId"),
+            size=s3_object.get("size"),
+            sequencer=str(s3_object.get("sequencer", "")),
+            removed=removed,
+        )
+
+    def _follow(self, job_id: str, attempt: int, ended_watch: int | None) -> None:
+        if ended_watch is not None:
+            self._watch.follow(job_id, attempt, ended_watch)
+        elif (job := self._table.job(job_id)) is not None and job.attempt == attempt:
+            self._watch.start(job)
+
+    def _sweep(self, cursor: str | None) -> None:
+        """Look at everything that a lost wake-up may have left: untold jobs, unwatched tasks, leaked slots."""
+        if cursor is None:
+            self._dispatch.free_leaked()
+        jobs, more = self._table.open_jobs(cursor, SWEEP_PAGE)
+        for job_id in jobs:
+            job = self._table.job(job_id)
+            if job is None or self._clock() - job.changed_at < SWEEP_PATIENCE:
+                continue
+            self._teller.tell(job)
+            if job.status in AT_PROVIDER:
+                self._watch.see_to(job)
+            if job.lingering:
+                self._lingering.see_to(job.id, job.attempt)
+        if more:
+            self._queue.send({"sweep": True, "cursor": more})

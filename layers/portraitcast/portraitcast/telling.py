@@ -1,0 +1,96 @@
+"""Telling: the report beside the video, one event a change, and the notice. Repeating it is harmless."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+from portraitcast.aws import aws_errors
+from portraitcast.errors import ConflictError, TryLaterError
+from portraitcast.jobs import QUEUED, TOLD_BY_SNS, Job
+from portraitcast.limits import KEY_MAX_BYTES
+from portraitcast.report import build_report, folder_attribute, subject
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from mypy_boto3_events import EventBridgeClient
+    from mypy_boto3_sns import SNSClient
+
+    from portraitcast.buckets import Results
+    from portraitcast.table import Table
+
+SOURCE: Final = "portraitcast"
+DETAIL_TYPE: Final = "Job State Changed"
+
+
+class Teller:
+    """Tells people and systems what became of a job, and operators what became of the account."""
+
+    def __init__(
+        self,
+        table: Table,
+        results: Results,
+        events: EventBridgeClient,
+        sns: SNSClient,
+        *,
+        bus: str,
+        topic: str,
+        operator_topic: str,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._table = table
+        self._results = results
+        self._events = events
+        self._sns = sns
+        self._bus = bus
+        self._topic = topic
+        self._operator_topic = operator_topic
+        self._clock = clock
+
+    def tell(self, job: Job) -> None:
+        """Tell a job's latest change, unless it is told: report, event, notice, in this order, then the mark.
+
+        Whoever dies in between leaves the mark, and the schedule tells again.
+        """
+        if not job.untold:
+            return
+        place: tuple[int | None, int | None] = (None, None)
+        if job.shown_status == QUEUED and job.queue_key:
+            place = self._table.place(job.queue_key)
+        report = build_report(job, now=self._clock(), place=place)
+        if len(job.report_key.encode()) <= KEY_MAX_BYTES:
+            job.report_etag = self._results.put_report(job.report_key, report, job.report_etag)
+        if not job.quiet:
+            self.publish(job, report)
+        job.told = job.revision
+        try:
+            self._table.commit(job=job)
+        except ConflictError:
+            return  # changed meanwhile: whoever changed it tells it
+
+    def publish(self, job: Job, report: dict[str, Any]) -> None:
+        """Send a report as an event, and as a notice when it is an end."""
+        body = json.dumps(report, ensure_ascii=False)
+        with aws_errors():
+            answer = self._events.put_events(
+                Entries=[{"EventBusName": self._bus, "Source": SOURCE, "DetailType": DETAIL_TYPE, "Detail": body}]
+            )
+            if answer["FailedEntryCount"]:
+                raise TryLaterError(f"EventBridge did not take an event: {answer['Entries'][0].get('ErrorCode')}")
+            if report["status"] in TOLD_BY_SNS:
+                self._sns.publish(
+                    TopicArn=self._topic,
+                    Subject=subject(job),
+                    Message=json.dumps(report, ensure_ascii=False, indent=2),
+                    MessageAttributes={
+                        "status": {"DataType": "String", "StringValue": report["status"]},
+                        "folder": {"DataType": "String", "StringValue": folder_attribute(job)},
+                    },
+                )
+
+    def tell_operator(self, title: str, text: str) -> None:
+        """Send operators a notice: `title` under 100 characters, `text` in plain sentences."""
+        with aws_errors():
+            self._sns.publish(TopicArn=self._operator_topic, Subject=f"Portraitcast: {title}"[:99], Message=text)
