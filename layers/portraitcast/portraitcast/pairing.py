@@ -220,7 +220,7 @@ def _parse(files: list[File], decision: Decision, *, folder_defaults: bool) -> S
     if file.text is None:
         raise _refusal(
             "SettingsInvalid",
-            f"{posixpath.basename(file.key)} can't be read as settings: it is over {SETTINGS_MAX_BYTES} bytes or not UTF-8 text.",
+            f"{posixpath.basename(file.key)} is no settings file: over {SETTINGS_MAX_BYTES} bytes, or not UTF-8 text.",
             "Save it as a small JSON file in UTF-8 and drop it again.",
             limit=f"{SETTINGS_MAX_BYTES} bytes",
             measured=f"{file.bytes} bytes",
