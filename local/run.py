@@ -65,7 +65,7 @@ class RunError(Exception):
 
 
 class Ended(BaseException):
-    """Somebody ended the run (SIGINT, SIGTERM, the end of make). No Exception, so that nothing on the way swallows it."""
+    """Somebody ended the run (SIGINT, SIGTERM, the end of make). No Exception, so nothing on the way swallows it."""
 
 
 # ---------------------------------------------------------------- The video service
