@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 LENGTH_MARGIN: Final = 0.5  # s; an adopted video must be as long as the voice
+BROKEN_WAIT: Final = 5.0  # s; doubled with each watch that broke
 RETRY_WAIT: Final = 60.0  # most seconds until a video that couldn't be brought is tried again
 TIMEOUT_CODE: Final = "InternalError.Timeout"  # EMO: no result three hours after submit; worth one new attempt
 
@@ -135,6 +136,7 @@ class Delivery:
                 return True
 
             if self._table.change_slots(note):
+                self._teller.tell_operators()
                 self._queue.send({"wake": True})
         return self._again(state, self._max_wait)
 
@@ -263,13 +265,22 @@ class Delivery:
             return self._nothing_to_do(job, state)
         log.warning("execution ended badly", extra={"job": job.id, "execution": name, "status": status})
         if status != "ABORTED":
-            cause = self._executions.cause(name)
-            log.warning("its cause", extra={"job": job.id, "detail": cause})
-            self._queue.send({"watch": job.id, "attempt": job.attempt, "ended_watch": state.get("watch", job.watch)})
-            return {**state, "told": False, "cause": cause}
+            return self._broken(job, name, status, state)
         if state.get("watch", job.watch) != job.watch:
             return {**state, "told": True}  # an old watch; a newer one is at work
         return self._aborted(job, state)
+
+    def _broken(self, job: Job, name: str, status: str, state: State) -> State:
+        """Have the task watched anew, later each time, and tell the operator why the execution broke."""
+        cause = self._executions.cause(name) or "its history names no cause"
+        watch = int(state.get("watch", job.watch))
+        log.warning("its cause", extra={"job": job.id, "detail": cause})
+        self._queue.send({"watch": job.id, "attempt": job.attempt, "ended_watch": watch}, after=BROKEN_WAIT * 2**watch)
+        self._teller.tell_operator(
+            "an execution broke",
+            f"Execution {name} of {job.name} ended {status}: {cause}\n\nNo job is lost: its task is watched anew.",
+        )
+        return {**state, "told": True, "cause": cause}
 
     def _aborted(self, job: Job, state: State) -> State:
         try:
@@ -323,13 +334,14 @@ class Lingering:
         self._max_wait = max_wait
         self._clock = clock
 
-    def see_to(self, job_id: str, attempt: int) -> None:
-        """Look whether the task has ended; free its slot then, come again else."""
+    def see_to(self, job_id: str, attempt: int, *, come_again: bool = True) -> None:
+        """Look whether the task has ended; free its slot then, come again else (the schedule comes by itself)."""
         job = self._table.job(job_id)
         if job is None or job.attempt != attempt or not job.lingering:
             return
         if self._clock() < job.lingering["until"] and not self._has_ended(job):
-            self._queue.send({"lingering": job_id, "attempt": attempt}, after=self._max_wait)
+            if come_again:
+                self._queue.send({"lingering": job_id, "attempt": attempt}, after=self._max_wait)
             return
 
         def over(current: Job, slots: Slots) -> bool:

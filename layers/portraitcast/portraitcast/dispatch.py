@@ -18,6 +18,7 @@ from portraitcast.emo import (
     Created,
     EmoError,
     JobRefusedError,
+    NotConnectedError,
     ThrottledError,
     Unknown,
 )
@@ -26,8 +27,8 @@ from portraitcast.jobs import AT_PROVIDER, FAILED, QUEUED, REJECTED, RENDERING, 
 from portraitcast.limits import VOICE_MAX_SECONDS
 from portraitcast.names import short_hash
 from portraitcast.prices import CHECK_CNY, video_fee
-from portraitcast.refusals import portrait_refused, provider_refused
-from portraitcast.slots import Creating, Slots, beijing_day
+from portraitcast.refusals import account_refuses_job, no_usable_answer, portrait_refused, provider_refused
+from portraitcast.slots import Creating, Hold, Slots, beijing_day
 from portraitcast.waits import next_wait
 
 if TYPE_CHECKING:
@@ -43,13 +44,14 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-CREATE_SECONDS: Final = 45.0  # a create's own timeouts and what must be written behind it
-CHECK_SECONDS: Final = 40.0
+CREATE_SECONDS: Final = 42.0  # a create's own timeouts (`Emo.call_seconds`) and what must be written behind it
+CHECK_SECONDS: Final = 37.0
 LEASE_MARGIN: Final = 30.0  # behind the end of the function's time: until then a create may be on the wire
 CLOCK_MARGIN: Final = 60.0  # the provider's clock against ours, when its list is compared with a create's time
 LINK_MARGIN: Final = 600.0  # of a link's hour, kept free for the download itself and for a slow provider
 LINK_SECONDS: Final = 3600.0
 QUEUE_LOOK: Final = 10  # queue entries read at once: the first may wait for its pair's last file
+HELD_PAGE: Final = 25  # jobs a message of showing why they wait
 SECOND_LOOK: Final = 5  # the second look comes at five times LookSeconds
 
 
@@ -104,8 +106,6 @@ class Dispatch:
     def _step(self, ends_at: float) -> bool:
         """Do one thing; False when there is nothing to do now."""
         slots = self._table.slots()
-        if slots.notices:
-            slots = self._send_notices(slots)
         now = self._clock()
         if slots.creating is not None:
             return self._attend(slots, slots.creating, now)
@@ -123,17 +123,31 @@ class Dispatch:
             self._queue.send({"wake": True}, after=at - now)
         return False
 
-    def _send_notices(self, slots: Slots) -> Slots:
-        for notice in slots.notices:
-            self._teller.tell_operator(notice["title"], notice["text"])
-        slots.notices = []
-        self._table.commit(slots=slots)
-        return slots
+    def _change(self, job_id: str, change: Callable[[Job, Slots], bool], *, task: str | None = None) -> Job | None:
+        """Change a job and the slots in one transaction, then tell whom it concerns."""
+        before: list[Hold | None] = []
+        after: list[Slots] = []
+
+        def noted(job: Job, slots: Slots) -> bool:
+            before[:], after[:] = [slots.hold], [slots]
+            return change(job, slots)
+
+        written = self._table.change(job_id, noted, task=task)
+        if written is None:
+            return None
+        if after[0].notices:
+            self._teller.tell_operators()
+        if (before[0] is None) != (after[0].hold is None):
+            self._queue.send({"held": True})
+        if written.follow_up and written.status in {REJECTED, FAILED}:
+            self._queue.send({"job": written.id})  # new files came while it was being sent
+        return written
 
     # ------------------------------------------------------------------ the oldest job
     def _send_oldest(self, slots: Slots, ends_at: float) -> bool:
         ready_at: list[float] = []
-        for queue_key, job_id in self._table.queue(QUEUE_LOOK):
+        # While the account is in trouble, the job that met it least often is tried: one bad job can't hold the rest.
+        for queue_key, job_id in sorted(self._table.queue(QUEUE_LOOK), key=lambda e: slots.failures.get(e[1], 0)):
             job = self._intake.evaluate(job_id)  # the last look: files and settings as they are now
             if job is None or job.status != QUEUED or job.queue_key != queue_key:
                 return True
@@ -161,7 +175,6 @@ class Dispatch:
         slots = self._table.slots()
         if slots.creating or slots.paused or len(slots.owners) >= self._limits.max_in_flight:
             return True
-        slots.checking = None
         return self._create(job, slots, ends_at, fee, expected)
 
     def _within_budget(self, job: Job, slots: Slots, fee: float, now: float) -> bool:
@@ -183,8 +196,8 @@ class Dispatch:
             )
             return True
 
-        if told := self._table.change_slots(note):
-            self._send_notices(told)
+        if self._table.change_slots(note):
+            self._teller.tell_operators()
         return False
 
     def _mark_held(self, job: Job, held: str) -> None:
@@ -206,7 +219,7 @@ class Dispatch:
                 job.boxes = {"face": known["face"], "ext": known["ext"]}
                 return True
             if refused := self._table.check(refused_key):
-                return self._reject(job, Problem(**refused), shared=job.portrait["chosen_by"] != "same_name")
+                return self._reject(job, Problem(**refused), shared=_is_shared(job), answered=False)
         slots.checking, slots.checking_until = job.id, self._clock() + CHECK_SECONDS
         self._table.commit(slots=slots)  # one check at a time, or every submit of a storm would pay for the same one
         (image,) = self._sign(job.portrait)
@@ -226,7 +239,7 @@ class Dispatch:
         problem = portrait_refused(answer.code, answer.message, answer.request_id, job.portrait)
         if sha:
             self._table.put_check(refused_key, problem.as_dict(), now)
-        return self._reject(job, problem, shared=job.portrait["chosen_by"] != "same_name")
+        return self._reject(job, problem, shared=_is_shared(job))
 
     def _checked(self) -> None:
         def over(slots: Slots) -> bool:
@@ -237,21 +250,26 @@ class Dispatch:
 
     def _not_sent(self, job: Job, error: EmoError) -> bool:
         """The provider did not take a call and nothing was paid: sort whose trouble it is."""
-        if isinstance(error, JobRefusedError):
-            return self._reject(job, provider_refused(error), shared=False)
-        self._queue_again(job.id, job.attempt, error)
+        if isinstance(error, JobRefusedError) and error.worth_one_more_try and not job.retried:
+            job.retried = True
+            self._table.commit(job=job)
+        elif isinstance(error, JobRefusedError):
+            self._reject(job, provider_refused(error), shared=False)
+        else:
+            self._trouble(job.id, job.attempt, error)
         return False
 
-    def _reject(self, job: Job, problem: Problem, *, shared: bool) -> bool:
+    def _reject(self, job: Job, problem: Problem, *, shared: bool, answered: bool = True) -> bool:
         def reject(current: Job, slots: Slots) -> bool:
             if current.version != job.version:
                 return False  # changed meanwhile: the next step looks at it again
-            slots.well_again()
+            if answered:
+                slots.well_again(job.id)
             current.checks_paid = job.checks_paid
             _end(current, REJECTED, problem, self._clock(), keep_looking=shared)
             return True
 
-        if ended := self._table.change(job.id, reject):
+        if ended := self._change(job.id, reject):
             self._teller.tell(ended)
         return False
 
@@ -268,7 +286,6 @@ class Dispatch:
         image, audio = self._sign(job.portrait, job.voice)
         now = self._clock()
         if ends_at - now < CREATE_SECONDS:
-            self._table.commit(slots=slots)
             return True
         job.attempt += 1
         job.status, job.queue_key, job.look_in = SUBMITTING, None, []
@@ -285,7 +302,7 @@ class Dispatch:
         except JobRefusedError as error:
             return self._refused(job, error)
         except EmoError as error:
-            self._queue_again(job.id, job.attempt, error)
+            self._trouble(job.id, job.attempt, error)
             return True
         if isinstance(answer, Unknown):
             return self._unknown(job, answer)
@@ -309,7 +326,7 @@ class Dispatch:
                 return False
             now = self._clock()
             slots.creating = None
-            slots.well_again()
+            slots.well_again(job.id)
             job.status, job.held, job.problem = RENDERING, None, None
             job.tries += 1
             job.adopted = adopted
@@ -334,7 +351,7 @@ class Dispatch:
             job.change(now)
             return True
 
-        job = self._table.change(job_id, render, task=created.task_id)
+        job = self._change(job_id, render, task=created.task_id)
         if job is None:
             return
         log.info("task is accepted", extra={"job": job.id, "attempt": attempt, "task": created.task_id})
@@ -347,46 +364,45 @@ class Dispatch:
         def refuse(current: Job, slots: Slots) -> bool:
             if not _release(current, slots, job.attempt, self._clock()):
                 return False
-            slots.well_again()
+            slots.well_again(job.id)
             if again:
                 current.retried = True
-                _back_to_its_place(current)
+                _back_to_its_place(current, slots, self._clock())
             else:
                 _end(current, REJECTED, provider_refused(error), self._clock(), keep_looking=False)
             return True
 
-        if written := self._table.change(job.id, refuse):
+        if written := self._change(job.id, refuse):
             self._teller.tell(written)
         return True
 
-    def _queue_again(self, job_id: str, attempt: int, error: EmoError) -> None:
-        """Nothing was paid and it isn't the job's fault: it keeps its place, the account waits or is held."""
+    def _trouble(self, job_id: str, attempt: int, error: EmoError) -> None:
+        """Nothing was paid and it looks like the account's trouble: the job keeps its place, the account waits."""
         log.warning("provider took no call", extra={"job": job_id, "code": error.code, "detail": error.message})
 
         def again(job: Job, slots: Slots) -> bool:
             now = self._clock()
-            held_before = job.held
             if job.status == SUBMITTING and not _release(job, slots, attempt, now):
                 return False
+            if job.status not in {SUBMITTING, QUEUED}:
+                return False
+            if not isinstance(error, ThrottledError | NotConnectedError) and slots.blame(job.id):
+                _end(job, REJECTED, account_refuses_job(error), now, keep_looking=False)
+                return True
             if isinstance(error, AccountError):
                 slots.hold_account(now, hold_seconds=self._limits.hold_seconds, code=error.code, message=error.message)
             else:
-                slots.strike(
-                    now,
-                    retry_after=error.retry_after if isinstance(error, ThrottledError) else None,
-                    hold_seconds=self._limits.hold_seconds,
-                    code=error.code,
-                    message=error.message,
-                )
-            if job.status == SUBMITTING:
-                _back_to_its_place(job)
-            job.held = "account" if slots.hold else None
-            if job.held != held_before:
-                job.change(now)
+                self._strike(slots, error.code, error.message, error.retry_after)
+            _back_to_its_place(job, slots, now)
             return True
 
-        if written := self._table.change(job_id, again):
+        if written := self._change(job_id, again):
             self._teller.tell(written)
+
+    def _strike(self, slots: Slots, code: str, message: str, retry_after: float | None) -> None:
+        slots.strike(
+            self._clock(), retry_after=retry_after, hold_seconds=self._limits.hold_seconds, code=code, message=message
+        )
 
     # ------------------------------------------------------------------ nobody knows
     def _unknown(self, job: Job, answer: Unknown) -> bool:
@@ -463,10 +479,25 @@ class Dispatch:
             self._table.commit(slots=slots)
             return True
         log.info("create was not taken", extra={"job": job.id, "attempt": job.attempt})
-        _release(job, slots, creating.attempt, self._clock())
-        _back_to_its_place(job)
-        self._table.commit(job=job, slots=slots)
+        self._not_taken(job)
         return True
+
+    def _not_taken(self, job: Job) -> None:
+        """Both looks agree that nothing was made: the job goes back to its place, the service counts as ill."""
+
+        def back(current: Job, slots: Slots) -> bool:
+            now = self._clock()
+            if not _release(current, slots, job.attempt, now):
+                return False
+            if slots.blame(current.id):
+                _end(current, FAILED, no_usable_answer(), now, keep_looking=False)
+                return True
+            self._strike(slots, "NoUsableAnswer", "creates get no usable answer, and no task comes of them", None)
+            _back_to_its_place(current, slots, now)
+            return True
+
+        if written := self._change(job.id, back):
+            self._teller.tell(written)
 
     def _give_up(self, job: Job, candidates: list[ListedTask]) -> None:
         ids = ", ".join(t.task_id for t in candidates[:20])
@@ -483,7 +514,7 @@ class Dispatch:
             _end(current, FAILED, problem, self._clock(), keep_looking=False)
             return True
 
-        if ended := self._table.change(job.id, fail):
+        if ended := self._change(job.id, fail):
             self._teller.tell(ended)
 
     # ------------------------------------------------------------------ by hand, and the net
@@ -495,7 +526,27 @@ class Dispatch:
             slots.paused = paused
             return changed
 
-        self._table.change_slots(set_paused)
+        if self._table.change_slots(set_paused):
+            self._queue.send({"held": True})
+
+    def show_held(self, cursor: str | None) -> None:
+        """Say in the reports of what waits why it waits, a page a message; asked for when that changes."""
+        slots = self._table.slots()
+        held = "paused" if slots.paused else "account" if slots.hold else None
+        entries = self._table.queue(HELD_PAGE, after=cursor)
+        for _, job_id in entries:
+
+            def show(job: Job, _: Slots) -> bool:
+                if job.status != QUEUED or job.held == held:
+                    return False
+                job.held = held
+                job.change(self._clock())
+                return True
+
+            if written := self._table.change(job_id, show, with_slots=False):
+                self._teller.tell(written)
+        if len(entries) == HELD_PAGE:
+            self._queue.send({"held": True, "cursor": entries[-1][0]})
 
     def free_leaked(self) -> None:
         """Free slots whose job, read consistently, is no longer at the provider in that attempt."""
@@ -525,9 +576,13 @@ def _release(job: Job, slots: Slots, attempt: int, now: float) -> bool:
     return True
 
 
-def _back_to_its_place(job: Job) -> None:
+def _back_to_its_place(job: Job, slots: Slots, now: float) -> None:
     job.status, job.queue_key = QUEUED, job.place_key
     job.look_in = [short_hash(job.folder)]
+    held = "account" if slots.hold else None
+    if job.held != held:
+        job.held = held
+        job.change(now)
 
 
 def _end(job: Job, status: str, problem: Problem, now: float, *, keep_looking: bool) -> None:
@@ -541,6 +596,10 @@ def _seconds(job: Job) -> float:
     """Return the voice's length; for a link, which nobody has measured, the longest that the service takes."""
     seconds = (job.voice or {}).get("seconds")
     return float(seconds) if seconds is not None else VOICE_MAX_SECONDS
+
+
+def _is_shared(job: Job) -> bool:
+    return (job.portrait or {}).get("chosen_by") != "same_name"
 
 
 def _ratio(job: Job) -> str:

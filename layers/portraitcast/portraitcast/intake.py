@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 TRIES: Final = 30  # of a compare-and-swap; each round somebody else has got on
 WALK_PAGE: Final = 20  # jobs a message of a walk over a folder
 SCAN_PAGE: Final = 50  # keys a message of a scan
+TELLING_SECONDS: Final = 60.0  # after a change; who has not told by then has died
 
 
 class Intake:
@@ -129,8 +130,8 @@ class Intake:
     # ------------------------------------------------------------------ a folder's jobs
     def _walk_soon(self, name: Name) -> None:
         folder = short_hash(name.folder)
-        if not self._table.open_in(folder, None, 1)[0]:
-            return
+        if set(self._table.open_in(folder, None, 2)[0]) <= {name.job}:
+            return  # nobody but the job of the picture's own name, which has just been decided about
         wait = self._settle_seconds if name.kind.is_picture else self._pair_seconds
         now = self._clock()
         if self._table.begin_walk(folder, due=now + wait, now=now):
@@ -139,8 +140,10 @@ class Intake:
     def walk(self, folder: str, cursor: str | None) -> None:
         """Decide anew about the jobs that a folder's pictures or settings may still change, a page a message."""
         if cursor is None:
-            rest = self._table.folder(folder).images_at + self._settle_seconds - self._clock()
+            now = self._clock()
+            rest = self._table.folder(folder).images_at + self._settle_seconds - now
             if rest > 0:
+                self._table.postpone_walk(folder, now + rest)
                 self._queue.send({"folder": folder}, after=rest)
                 return
             self._table.end_walk(folder)
@@ -158,6 +161,7 @@ class Intake:
         """
         for _ in range(TRIES):
             job, sounds, jsons = self._table.job_and_files(job_id)
+            revision = job.revision if job else 0
             about = name or (classify(job.stem + ".json") if job else None)
             if about is None or (job is None and not sounds and not jsons):
                 return None
@@ -173,8 +177,8 @@ class Intake:
                 continue
             if job is not None and job.status == WAITING and reader.changed_since():
                 continue
-            if job is not None:
-                self._teller.tell(job)
+            if job is not None and (job.revision != revision or self._clock() - job.changed_at > TELLING_SECONDS):
+                self._teller.tell(job)  # whoever else changed it a moment ago is telling it
             return job
         raise TryLaterError(f"job {job_id} is being changed by too many at once")
 
@@ -210,12 +214,13 @@ class Intake:
             if file.key == job.voice["key"] or name is None or name.kind is not Kind.VOICE:
                 kept.append(file)
                 continue
-            self._teller.publish(job, self._second_voice_report(job, file))
+            self._refuse_second_voice(job, file)
             file.refused = True
             self._table.update_file(name, file)
         return kept
 
-    def _second_voice_report(self, job: Job, file: File) -> dict[str, Any]:
+    def _refuse_second_voice(self, job: Job, file: File) -> None:
+        """Send a notice with a revision of its own, so that it can be told apart; the report stays as it is."""
         assert job.voice is not None  # noqa: S101  # the caller has looked
         problem = Problem(
             "JobAmbiguous",
@@ -224,7 +229,11 @@ class Intake:
         )
         shown = Job.from_dict(job.as_dict())
         shown.status, shown.problem = REJECTED, problem.as_dict()
-        return build_report(shown, now=self._clock())
+        job.told += not job.untold
+        job.revision += 1
+        shown.revision = job.revision
+        self._table.commit(job=job)
+        self._teller.publish(shown, build_report(shown, now=self._clock()))
 
     def _apply(self, name: Name, job: Job | None, decision: Decision) -> Job | None:
         now = self._clock()
@@ -301,7 +310,9 @@ class Intake:
 
     def _set(self, job: Job, decision: Decision, now: float) -> Job:
         before, shown_before = job.as_dict(), _shown(job)
-        job.status = decision.status
+        if decision.fingerprint != job.fingerprint:
+            job.boxes = None  # they were found in another picture, or for another ratio
+        job.status, job.follow_up = decision.status, False
         job.identity, job.fingerprint, job.seen = decision.identity, decision.fingerprint, decision.own
         job.voice, job.portrait, job.settings_files = decision.voice, decision.portrait, decision.settings_files
         job.settings, job.candidates, job.message = decision.settings, decision.candidates, decision.message
@@ -314,7 +325,7 @@ class Intake:
             job.ready_at = decision.ready_at or now
             job.place_key = job.queue_key = job.place_key or f"{iso(job.ready_at)}#{job.id}"
             if job.queue_key != job.stored_queue_key:
-                job.held = _held(self._table, now)
+                job.held = _held(self._table)
         else:
             job.queue_key = job.place_key = job.held = None
         if _shown(job) != shown_before:
@@ -416,8 +427,8 @@ def _shown(job: Job) -> tuple[Any, ...]:
     )
 
 
-def _held(table: Table, now: float) -> str | None:
+def _held(table: Table) -> str | None:
     slots = table.slots()
     if slots.paused:
         return "paused"
-    return "account" if slots.hold and now < slots.hold.next_probe_at else None
+    return "account" if slots.hold else None

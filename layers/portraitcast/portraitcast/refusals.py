@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from portraitcast.errors import Problem
 
 if TYPE_CHECKING:
-    from portraitcast.emo import JobRefusedError, Task
+    from portraitcast.emo import EmoError, JobRefusedError, Task
 
 # Codes of the portrait check (EMO, emo-detect-v1, error codes): what is wrong, and the way out.
 _PORTRAIT: Final = {
@@ -48,6 +48,27 @@ def provider_refused(error: JobRefusedError) -> Problem:
         provider_code=error.code,
         provider_message=error.message or None,
         request_id=error.request_id,
+    )
+
+
+def account_refuses_job(error: EmoError) -> Problem:
+    """Return the problem of a job that the account was blamed for, while the account took other jobs."""
+    return Problem(
+        "ProviderRejected",
+        f"The video service refuses this job, but takes others: {error.message or error.code}",
+        "Try another portrait or voice; if it goes on, ask the service's support with the request id.",
+        provider_code=error.code,
+        provider_message=error.message or None,
+        request_id=error.request_id,
+    )
+
+
+def no_usable_answer() -> Problem:
+    """Return the problem of a job whose creates never get a usable answer, while those of other jobs do."""
+    return Problem(
+        "TaskFailed",
+        "The video service gives no usable answer to this job, but takes others.",
+        "Try another portrait or voice; nothing was paid for this one.",
     )
 
 

@@ -8,7 +8,9 @@ from typing import Any, Final
 
 BEIJING: Final = timezone(timedelta(hours=8))
 HOLD_MAX_SECONDS: Final = 900.0  # longest interval between probes; also SQS's longest delay
-STRIKES_TO_HOLD: Final = 3  # throttled or not connected in a row
+STRIKES_TO_HOLD: Final = 3  # throttled, not connected or without an answer, in a row
+FAILURES_TO_SUSPECT: Final = 2
+SUSPECTS_MAX: Final = 20
 
 
 @dataclass(slots=True)
@@ -53,6 +55,10 @@ class Slots:
         Throttled or unreachable creates in a row, and until when the account waits after one.
     spent_day, spent
         Beijing day (YYYY-MM-DD) and the expected fees in CNY of what was created on it.
+    failures
+        How often each job's call ended in trouble of the account since the account was last seen well.
+    suspects
+        Jobs that failed twice while another job's call passed: the next such trouble is the job's own.
     checking, checking_until
         The job whose portrait is being checked, and until when its function may live: nobody else checks or creates.
     notices
@@ -69,6 +75,8 @@ class Slots:
     spent_day: str = ""
     spent: float = 0.0
     budget_told_day: str = ""
+    failures: dict[str, int] = field(default_factory=dict)
+    suspects: list[str] = field(default_factory=list)
     checking: str | None = None
     checking_until: float = 0.0
     notices: list[dict[str, str]] = field(default_factory=list)
@@ -112,6 +120,14 @@ class Slots:
         """Leave a notice for operators; whoever dispatches next sends it."""
         self.notices.append({"title": title, "text": text})
 
+    def blame(self, job: str) -> bool:
+        """Note that a job's call met what looks like the account's trouble; True when the job itself is at fault."""
+        if job in self.suspects:
+            self.suspects.remove(job)
+            return True
+        self.failures[job] = self.failures.get(job, 0) + 1
+        return False
+
     def strike(self, now: float, *, retry_after: float | None, hold_seconds: float, code: str, message: str) -> bool:
         """Note a create that was throttled or never connected; True when that begins a hold."""
         self.strikes += 1
@@ -137,8 +153,11 @@ class Slots:
         self.hold.code, self.hold.message = code, message
         return False
 
-    def well_again(self) -> None:
-        """Note an answer that shows the account to be well; ends a hold."""
+    def well_again(self, job: str) -> None:
+        """Note a job's answer that shows the account to be well: ends a hold, makes suspects of jobs that failed."""
+        suspects = [other for other, times in self.failures.items() if other != job and times >= FAILURES_TO_SUSPECT]
+        self.suspects = (self.suspects + suspects)[-SUSPECTS_MAX:]
+        self.failures = {}
         if self.hold is not None:
             self.notice(
                 "the account is well again", f"The video service takes creates again; {self.hold.code} is over."

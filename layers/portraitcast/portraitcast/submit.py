@@ -8,7 +8,7 @@ import time
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote_plus
 
-from portraitcast.errors import PortraitcastError, TryLaterError
+from portraitcast.errors import PortraitcastError
 from portraitcast.jobs import AT_PROVIDER
 
 if TYPE_CHECKING:
@@ -86,6 +86,8 @@ class Submit:
                 self._lingering.see_to(job, attempt)
             case {"pause": bool() as paused}:
                 self._dispatch.pause(paused=paused)
+            case {"held": True}:
+                self._dispatch.show_held(message.get("cursor"))
             case {"sweep": True}:
                 self._sweep(message.get("cursor"))
             case _:
@@ -95,7 +97,7 @@ class Submit:
         """Send what can be sent. Never fails what was taken in: the schedule tries again."""
         try:
             self._dispatch.run(ends_at)
-        except TryLaterError:
+        except PortraitcastError:
             log.exception("dispatch was broken off")
 
     def _s3_event(self, record: dict[str, Any]) -> None:
@@ -122,6 +124,7 @@ class Submit:
     def _sweep(self, cursor: str | None) -> None:
         """Look at everything that a lost wake-up may have left: untold jobs, unwatched tasks, leaked slots."""
         if cursor is None:
+            self._teller.tell_operators()
             self._dispatch.free_leaked()
         jobs, more = self._table.open_jobs(cursor, SWEEP_PAGE)
         for job_id in jobs:
@@ -132,6 +135,6 @@ class Submit:
             if job.status in AT_PROVIDER:
                 self._watch.see_to(job)
             if job.lingering:
-                self._lingering.see_to(job.id, job.attempt)
+                self._lingering.see_to(job.id, job.attempt, come_again=False)
         if more:
             self._queue.send({"sweep": True, "cursor": more})

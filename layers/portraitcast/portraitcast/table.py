@@ -183,9 +183,10 @@ class Table:
         return ids, ids[-1] if ids and answer.get("LastEvaluatedKey") else None
 
     # ------------------------------------------------------------------ the queue
-    def queue(self, limit: int) -> list[tuple[str, str]]:
-        """List the oldest queued jobs, consistently: (queue key, job id)."""
-        return [(item["sk"]["S"], item["job"]["S"]) for item in self._query("QUEUE", limit=limit)]
+    def queue(self, limit: int, *, after: str | None = None) -> list[tuple[str, str]]:
+        """List the oldest queued jobs (those behind a queue key), consistently: (queue key, job id)."""
+        behind = (after + "~", "~") if after else None
+        return [(item["sk"]["S"], item["job"]["S"]) for item in self._query("QUEUE", between=behind, limit=limit)]
 
     def place(self, queue_key: str) -> tuple[int | None, int | None]:
         """Return a queue entry's place (1 is next) and the queue's length; None where one page can't tell."""
@@ -338,6 +339,16 @@ class Table:
         except ConflictError:
             return False
         return True
+
+    def postpone_walk(self, folder: str, due: float) -> None:
+        """Say that the walk on its way comes later: pictures still arrive."""
+        with aws_errors():
+            self._client.update_item(
+                TableName=self._name,
+                Key=_key(f"FOLDER#{folder}", "STATE"),
+                UpdateExpression="SET walk_at = :due",
+                ExpressionAttributeValues={":due": {"N": repr(due)}},
+            )
 
     def end_walk(self, folder: str) -> None:
         """Give the claim back; said before the walk looks, so that a later change begins another."""

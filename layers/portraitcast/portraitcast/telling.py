@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from mypy_boto3_sns import SNSClient
 
     from portraitcast.buckets import Results
+    from portraitcast.slots import Slots
     from portraitcast.table import Table
 
 SOURCE: Final = "portraitcast"
@@ -89,6 +90,19 @@ class Teller:
                         "folder": {"DataType": "String", "StringValue": folder_attribute(job)},
                     },
                 )
+
+    def tell_operators(self) -> None:
+        """Send what operators are still to be told; twice rather than never."""
+        notices = self._table.slots().notices
+        for notice in notices:
+            self.tell_operator(notice["title"], notice["text"])
+
+        def sent(slots: Slots) -> bool:
+            slots.notices = [notice for notice in slots.notices if notice not in notices]
+            return bool(notices)
+
+        if notices:
+            self._table.change_slots(sent)
 
     def tell_operator(self, title: str, text: str) -> None:
         """Send operators a notice: `title` under 100 characters, `text` in plain sentences."""
