@@ -55,6 +55,14 @@ lock: ## choose new versions: locks/ and the layer's requirements.txt
 	$(INSTALL) lock
 	@.venv/lock/bin/python local/lock.py
 
+pause: ## start no new videos: the stack of make local, else the one on AWS [STACK=name]
+	$(INSTALL) engine
+	@.venv/engine/bin/python local/pause.py pause
+
+resume: ## start new videos again
+	$(INSTALL) engine
+	@.venv/engine/bin/python local/pause.py resume
+
 build: ## sam build (needs the runtime's Python)
 	$(INSTALL) sam
 	.venv/sam/bin/sam build
