@@ -132,10 +132,13 @@ class Intake:
         folder = short_hash(name.folder)
         if set(self._table.open_in(folder, None, 2)[0]) <= {name.job}:
             return  # nobody but the job of the picture's own name, which has just been decided about
-        wait = self._settle_seconds if name.kind.is_picture else self._pair_seconds
+        self._walk_at(folder, self._clock() + (self._settle_seconds if name.kind.is_picture else self._pair_seconds))
+
+    def _walk_at(self, folder: str, due: float) -> None:
+        """See that a walk over the folder's jobs comes then; one on its way already is enough."""
         now = self._clock()
-        if self._table.begin_walk(folder, due=now + wait, now=now):
-            self._queue.send({"folder": folder}, after=wait)
+        if self._table.begin_walk(folder, due=due, now=now):
+            self._queue.send({"folder": folder}, after=due - now)
 
     def walk(self, folder: str, cursor: str | None) -> None:
         """Decide anew about the jobs that a folder's pictures or settings may still change, a page a message."""
@@ -177,6 +180,8 @@ class Intake:
                 continue
             if job is not None and job.status == WAITING and reader.changed_since():
                 continue
+            if job is not None and job.status == WAITING and decision.ready_at is not None:
+                self._walk_at(short_hash(about.folder), decision.ready_at)
             if job is not None and (job.revision != revision or self._clock() - job.changed_at > TELLING_SECONDS):
                 self._teller.tell(job)  # whoever else changed it a moment ago is telling it
             return job
