@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from typing import TYPE_CHECKING, Any, Final
 
@@ -35,13 +36,13 @@ def look(state: State, emo: Emo, *, least: float, most: float, clock: Callable[[
     now = clock()
     state = {k: v for k, v in state.items() if k != "error"}
     if now - state["sent_at"] > TASK_LIFE:
-        return {**state, "ended": True, "wait_seconds": round(least)}
+        return {**state, "ended": True, "wait_seconds": math.ceil(least)}
     try:
         task = emo.query(state["task"])
     except EmoError as error:
         log.warning("look failed", extra={"job": state["job"], "code": error.code, "detail": error.message})
         patience = most if isinstance(error, AccountError) else max(least * TROUBLE_SHARE, error.retry_after or 0)
-        return {**state, "ended": False, "wait_seconds": round(min(patience, max(most, least)))}
+        return {**state, "ended": False, "wait_seconds": math.ceil(min(patience, max(most, least)))}
     return _after(state, task, now, least, most)
 
 
@@ -50,13 +51,13 @@ def _after(state: State, task: Task, now: float, least: float, most: float) -> S
     if task.status == "SUCCEEDED" and task.video_url is None:
         seen["no_link"] = state.get("no_link", 0) + 1
         seen["ended"] = seen["no_link"] >= EMPTY_LOOKS
-        return {**seen, "wait_seconds": round(least * TROUBLE_SHARE)}
+        return {**seen, "wait_seconds": math.ceil(least * TROUBLE_SHARE)}
     if task.status == "UNKNOWN":
         # Before the task's life is over this may be a rotated key: deliver frees the slot once, at the third look.
         seen["unknown"] = state.get("unknown", 0) + 1
         seen["ended"] = seen["unknown"] == EMPTY_LOOKS
         wait = least * TROUBLE_SHARE if seen["unknown"] < EMPTY_LOOKS else most
-        return {**seen, "wait_seconds": round(wait)}
+        return {**seen, "wait_seconds": math.ceil(wait)}
     seen["no_link"] = seen["unknown"] = 0
     wait = next_wait(
         elapsed=_elapsed(seen, task, now),

@@ -7,6 +7,7 @@ queries a second (EMO, task query).
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Final
 
@@ -57,4 +58,4 @@ def next_wait(*, elapsed: float, expected: float, waiting_behind_others: bool, l
         wait = (expected - elapsed) * SHARE_OF_REST
     else:
         wait = elapsed * OVERDUE_SHARE
-    return round(max(least, min(most, wait)))
+    return max(math.ceil(least), round(min(most, wait)))
