@@ -131,11 +131,10 @@ class Slots:
     def strike(self, now: float, *, retry_after: float | None, hold_seconds: float, code: str, message: str) -> bool:
         """Note a create that was throttled or never connected; True when that begins a hold."""
         self.strikes += 1
-        if self.strikes >= STRIKES_TO_HOLD:
-            return self.hold_account(now, hold_seconds=hold_seconds, code=code, message=message)
-        pause = retry_after if retry_after is not None else float(2**self.strikes)
-        self.backoff_until = now + min(pause, HOLD_MAX_SECONDS)
-        return False
+        holds = self.hold is not None or self.strikes >= STRIKES_TO_HOLD
+        own_pause = 0.0 if holds else float(2**self.strikes)
+        self.backoff_until = now + min(own_pause if retry_after is None else retry_after, HOLD_MAX_SECONDS)
+        return holds and self.hold_account(now, hold_seconds=hold_seconds, code=code, message=message)
 
     def hold_account(self, now: float, *, hold_seconds: float, code: str, message: str) -> bool:
         """Begin or prolong a hold; True when it begins."""
