@@ -20,7 +20,7 @@ _PORTRAIT: Final = {
     "FrontBody": ("The person doesn't face the camera.", "Use a photo that is taken from the front."),
     "FullFace": ("The face is not whole in the portrait.", "Use a photo with the whole face, nothing before it."),
     "FacePose": ("The head is turned too far.", "Use a photo in which the person looks into the camera."),
-    "FullBody": ("For a half-body video the body is not whole in the portrait.", 'Use the ratio "1:1".'),
+    "FullBody": ("For a half-body video the body is not whole.", 'Use the ratio "1:1", or show the whole upper body.'),
 }
 _OTHER_PORTRAIT: Final = ("The video service refused the portrait.", "Use a clear photo of one person from the front.")
 
@@ -28,11 +28,13 @@ _OTHER_PORTRAIT: Final = ("The video service refused the portrait.", "Use a clea
 def portrait_refused(code: str, message: str, request_id: str | None, portrait: dict[str, Any]) -> Problem:
     """Return the problem of a portrait that the check did not pass."""
     said, way_out = _PORTRAIT.get(code.removeprefix("InvalidFile."), _OTHER_PORTRAIT)
-    name = posixpath.basename(portrait.get("key") or "the linked portrait")
+    key = portrait.get("key")
+    name = posixpath.basename(key) if key else "the linked portrait"
+    then = "Drop the new one under the same name." if key else "Write its link into the JSON."
     return Problem(
         "PortraitRefused",
         f"{name}: {said}",
-        f"{way_out} Drop it under the same name.",
+        f"{way_out} {then}",
         provider_code=code or None,
         provider_message=message or None,
         request_id=request_id,
