@@ -1,0 +1,116 @@
+"""What `make local` takes from the person, and how it guards its folder."""
+
+from __future__ import annotations
+
+import json
+import stat
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from run import ROOT, Provider, RunError, named_provider, read_parameters, stack_parameters, work_folder, write_whole
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+KNOWN = {"MaxTasksInFlight": {}, "MinWaitSeconds": {}}
+
+
+def test_params_are_split_at_spaces() -> None:
+    wished = read_parameters("MaxTasksInFlight=4  MinWaitSeconds=1", KNOWN)
+    assert wished == {"MaxTasksInFlight": "4", "MinWaitSeconds": "1"}
+
+
+@pytest.mark.parametrize("text", ["MaxTasks=4", "MaxTasksInFlight", "=4"])
+def test_a_parameter_that_the_stack_does_not_have_is_refused_with_those_it_has(text: str) -> None:
+    with pytest.raises(RunError, match="MaxTasksInFlight, MinWaitSeconds"):
+        read_parameters(text, KNOWN)
+
+
+def test_without_a_named_service_the_simulator_is_used() -> None:
+    assert named_provider({}) is None
+    assert named_provider({"DASHSCOPE_API_KEY": "sk-of-the-person's-other-work"}) is None
+
+
+def test_a_named_service_is_used_with_its_key() -> None:
+    named = named_provider({"DASHSCOPE_BASE_URL": "http://127.0.0.1:9700/api/v1/", "DASHSCOPE_API_KEY": "sk-1"})
+    assert named == Provider("http://127.0.0.1:9700/api/v1", "sk-1", simulator_url=None)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://dashscope.aliyuncs.com/api/v1",
+        "https://ws-1.cn-beijing.maas.aliyuncs.com/api/v1",
+        "https://DASHSCOPE.ALIYUNCS.COM./api/v1",
+    ],
+)
+def test_the_real_service_is_refused_as_it_cannot_reach_this_machine(url: str) -> None:
+    with pytest.raises(RunError, match=r"127\.0\.0\.1, which it can't reach"):
+        named_provider({"DASHSCOPE_BASE_URL": url, "DASHSCOPE_API_KEY": "sk-1"})
+    with pytest.raises(RunError, match=r"127\.0\.0\.1, which it can't reach"):
+        stack_parameters(Provider("http://127.0.0.1:1/api/v1", "k"), {"DashScopeBaseUrl": url})
+
+
+@pytest.mark.parametrize("url", ["127.0.0.1:9700", "ftp://127.0.0.1/api/v1", "http:///api/v1"])
+def test_an_address_that_is_none_is_refused(url: str) -> None:
+    with pytest.raises(RunError, match="must look like"):
+        named_provider({"DASHSCOPE_BASE_URL": url, "DASHSCOPE_API_KEY": "sk-1"})
+
+
+def test_a_named_service_without_a_key_is_refused() -> None:
+    with pytest.raises(RunError, match="DASHSCOPE_API_KEY"):
+        named_provider({"DASHSCOPE_BASE_URL": "http://127.0.0.1:9700/api/v1"})
+
+
+def test_the_services_origin_is_added_to_the_video_hosts() -> None:
+    provider = Provider("http://127.0.0.1:9700/api/v1", "k")
+    assert stack_parameters(provider, {}) == {
+        "DashScopeBaseUrl": "http://127.0.0.1:9700/api/v1",
+        "ExtraVideoHosts": "http://127.0.0.1:9700",
+    }
+    wished = {"ExtraVideoHosts": "https://videos.example"}
+    assert stack_parameters(provider, wished)["ExtraVideoHosts"] == "https://videos.example,http://127.0.0.1:9700"
+
+
+def test_a_second_run_in_the_same_folder_is_refused_while_the_first_runs(tmp_path: Path) -> None:
+    with (
+        work_folder(tmp_path / ".local"),
+        pytest.raises(RunError, match="has not ended"),
+        work_folder(tmp_path / ".local"),
+    ):
+        pass
+    with work_folder(tmp_path / ".local"):
+        pass
+
+
+def test_a_run_starts_with_an_empty_folder(tmp_path: Path) -> None:
+    (tmp_path / "tmp/deep").mkdir(parents=True)
+    (tmp_path / "outputs.json").write_text("{}")
+    with work_folder(tmp_path):
+        assert [path.name for path in tmp_path.iterdir()] == ["lock"]
+
+
+def test_outputs_are_written_for_their_owner_alone(tmp_path: Path) -> None:
+    write_whole(tmp_path / "outputs.json", {"region": "us-east-1"})
+    assert json.loads((tmp_path / "outputs.json").read_text()) == {"region": "us-east-1"}
+    assert stat.S_IMODE((tmp_path / "outputs.json").stat().st_mode) == 0o600
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_another_version_of_the_engine_is_refused(tmp_path: Path) -> None:
+    """The corrections reach into internals: with another version they must not be tried."""
+    described = tmp_path / "ministack-9.9.dist-info"
+    described.mkdir()
+    (described / "METADATA").write_text("Metadata-Version: 2.1\nName: ministack\nVersion: 9.9\n")
+    done = subprocess.run(  # noqa: S603 - our own program
+        [sys.executable, str(ROOT / "local/engine.py")],
+        env={"PYTHONPATH": str(tmp_path), "BIND_HOST": "127.0.0.1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "9.9 is installed" in done.stderr
