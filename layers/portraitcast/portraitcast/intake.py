@@ -89,10 +89,10 @@ class Intake:
         in_folder = name.kind.is_picture or name.kind is Kind.FOLDER_SETTINGS
         if in_folder:
             self._table.note_change(short_hash(name.folder), pictures=name.kind.is_picture, now=self._clock())
-        new = self._table.put_file(name, file)
+        self._table.put_file(name, file)
         if name.kind is not Kind.FOLDER_SETTINGS:
             self.evaluate(name.job, name)
-        if in_folder and new:
+        if in_folder:  # also when it was known: the function that took it in may have died before this line
             self._walk_soon(name)
 
     def _file(self, name: Name, version: str | None, size: int | None, sequencer: str, *, removed: bool) -> File:
