@@ -44,7 +44,8 @@ def check_machine(platform: str = sys.platform, version: tuple[int, int] = sys.v
 def pip_of(python: Path) -> list[str]:
     """Return the command that runs pip for `python`: its own, or ours where Debian keeps ensurepip apart."""
     has_own = subprocess.run([str(python), "-c", "import pip"], stderr=subprocess.DEVNULL, check=False).returncode == 0
-    return [str(python), "-m", "pip"] if has_own else [sys.executable, "-m", "pip", "--python", str(python)]
+    # sys._base_executable: the person's Python, also when this runs in one of our environments that has no pip itself
+    return [str(python), "-m", "pip"] if has_own else [sys._base_executable, "-m", "pip", "--python", str(python)]
 
 
 def run_quietly(command: list[str], what: str) -> None:

@@ -45,7 +45,7 @@ ACCOUNT = "000000000000"
 STACK = "portraitcast"
 START_SECONDS = 30  # ours: the engine needs 0.5 s and the simulator less, on two idle cores
 END_SECONDS = 10  # ours: after that a process is killed outright
-OUTPUTS = {  # our names (docs/local.md) → the stack's outputs
+OUTPUTS = {  # our names (README.md) → the stack's outputs
     "upload_bucket": "UploadBucket",
     "results_bucket": "ResultsBucket",
     "topic_arn": "TopicArn",
@@ -280,7 +280,7 @@ class Run:
     Attributes
     ----------
     outputs
-        What ``outputs.json`` holds: addresses, names and credentials, under the names of docs/local.md.
+        What ``outputs.json`` holds: addresses, names and credentials, under the names of README.md.
     engine
         The local AWS.
     work
