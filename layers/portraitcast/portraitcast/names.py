@@ -13,8 +13,6 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
-from portraitcast.limits import KEY_MAX_BYTES
-
 VOICE_SUFFIXES: Final = frozenset({".mp3", ".wav"})
 OTHER_SOUND_SUFFIXES: Final = frozenset({".m4a", ".aac", ".ogg", ".opus", ".flac", ".wma", ".aiff", ".amr"})
 PORTRAIT_SUFFIXES: Final = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp"})
@@ -70,11 +68,6 @@ class Name:
     def job(self) -> str:
         """The id of the job that this file belongs to if it is a job's own file: 32 hex digits."""
         return short_hash(self.name)
-
-    @property
-    def too_long(self) -> bool:
-        """Whether the report's key would pass Amazon S3's limit of 1,024 bytes."""
-        return len(self.stem.encode()) + len(LONGEST_OUTPUT_SUFFIX) > KEY_MAX_BYTES
 
     @property
     def reserved(self) -> bool:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import posixpath
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final, Protocol
 
 from portraitcast.errors import Problem, RefusalError
 from portraitcast.jobs import QUEUED, REJECTED, WAITING, File
 from portraitcast.limits import KEY_MAX_BYTES, LIST_MAX, SETTINGS_MAX_BYTES
 from portraitcast.names import (
+    LONGEST_OUTPUT_SUFFIX,
     PORTRAIT_SUFFIXES,
     RESERVED_NAME,
     VOICE_SUFFIXES,
@@ -126,13 +127,16 @@ class Decision:
 
 def decide(gathered: Gathered, lookup: Lookup) -> Decision:
     """Decide what a job's own files and its folder come to. First own faults, then questions, then the portrait."""
+    gathered = replace(gathered, sounds=_by_key(gathered.sounds), jsons=_by_key(gathered.jsons))
     decision = Decision(WAITING, _stem(gathered), look_in=[short_hash(gathered.name.folder)])
     decision.all_own = sorted(f.tag for f in [*gathered.sounds, *gathered.jsons])
     try:
         if not _has_source(gathered):
             decision.status = WITHDRAWN_OR_NOTHING
             return decision
-        own, folder = _settings(gathered, decision)
+        # Known before anything can be refused: with a bad settings.json, too, a new voice is a new upload.
+        decision.own = [f.tag for f in [*gathered.jsons, *_voices(gathered)]]
+        own, folder = _settings(gathered, lookup, decision)
         _voice(gathered, own, lookup, decision)
         if decision.problem is None:
             _portrait(gathered, own, folder, lookup, decision)
@@ -172,18 +176,17 @@ def _voices(gathered: Gathered) -> list[File]:
 
 
 # ---------------------------------------------------------------------- settings
-def _settings(gathered: Gathered, decision: Decision) -> tuple[Settings | None, Settings | None]:
-    name = gathered.name
-    if name.too_long:
-        over = len((decision.stem + ".json").encode())
+def _settings(gathered: Gathered, lookup: Lookup, decision: Decision) -> tuple[Settings | None, Settings | None]:
+    length = len((decision.stem + LONGEST_OUTPUT_SUFFIX).encode())
+    if length > KEY_MAX_BYTES:
         raise _refusal(
             "NameTooLong",
-            f"The name is too long: its report would need a key of {over} bytes, and Amazon S3 allows {KEY_MAX_BYTES}.",
+            f"The name is too long: its report needs a key of {length} bytes, and Amazon S3 allows {KEY_MAX_BYTES}.",
             "Give the file or its folders shorter names and drop it again.",
             limit=f"{KEY_MAX_BYTES} bytes",
-            measured=f"{over} bytes",
+            measured=f"{length} bytes",
         )
-    if name.reserved:
+    if gathered.name.reserved:
         raise _refusal(
             "NameReserved",
             f'"{RESERVED_NAME}" is the name of a folder\'s settings file, so no video can have it.',
@@ -205,6 +208,8 @@ def _settings(gathered: Gathered, decision: Decision) -> tuple[Settings | None, 
         folder = _parse(gathered.folder_settings, decision, folder_defaults=True)
     except RefusalError:
         decision.shared = True
+        if not (own and own.image_url):
+            decision.own += [f.tag for f in _same_name(lookup)]
         raise
     return own, folder
 
@@ -212,11 +217,9 @@ def _settings(gathered: Gathered, decision: Decision) -> tuple[Settings | None, 
 def _parse(files: list[File], decision: Decision, *, folder_defaults: bool) -> Settings | None:
     if not files:
         return None
-    file = max(files, key=lambda f: f.noticed_at)
+    file = _newest(files)
     digest = hashlib.sha256(file.text.encode()).hexdigest() if file.text is not None else None
     decision.settings_files.append({"key": file.key, "version": file.version, "sha256": digest})
-    if not folder_defaults:
-        decision.own.append(file.tag)
     if file.text is None:
         raise _refusal(
             "SettingsInvalid",
@@ -232,7 +235,6 @@ def _parse(files: list[File], decision: Decision, *, folder_defaults: bool) -> S
 def _voice(gathered: Gathered, own: Settings | None, lookup: Lookup, decision: Decision) -> None:
     voices = _voices(gathered)
     if len(voices) > 1:
-        decision.own += [f.tag for f in voices]
         decision.candidates = _candidates(voices, len(voices))
         _ask(
             decision,
@@ -259,7 +261,6 @@ def _voice(gathered: Gathered, own: Settings | None, lookup: Lookup, decision: D
             measured=posixpath.splitext(other.key)[1].lower(),
         )
     voice = voices[0]
-    decision.own.append(voice.tag)
     facts = lookup.facts(voice)
     decision.voice = {"key": voice.key, "version": voice.version, "bytes": voice.bytes, **_without_problem(facts)}
     _raise_problem(facts)
@@ -317,9 +318,7 @@ def _choose(
     """Choose the portrait: own JSON, same name, folder's settings, only image; None when it waits for an answer."""
     if own and own.image_url:
         return _by_settings(own.image_url, gathered.jsons[0].key, "own_settings", lookup, decision)
-    same = lookup.same_name()
-    usable = [f for f in same if (n := classify(f.key)) and n.kind is Kind.PORTRAIT]
-    same = usable or same  # a converted picture beside the one that couldn't be read answers the refusal
+    same = _same_name(lookup)
     if len(same) == 1:
         return same[0], "same_name"
     if len(same) > 1:
@@ -333,9 +332,15 @@ def _choose(
         )
         return None
     if folder and folder.image_url:
-        key = max(gathered.folder_settings, key=lambda f: f.noticed_at).key
+        key = _newest(gathered.folder_settings).key
         return _by_settings(folder.image_url, key, "folder_settings", lookup, decision)
     return _only_image(gathered, lookup, decision)
+
+
+def _same_name(lookup: Lookup) -> list[File]:
+    """Return the portraits of the job's name; a converted picture beside an unreadable one answers the refusal."""
+    same = _by_key(lookup.same_name())
+    return [f for f in same if (n := classify(f.key)) and n.kind is Kind.PORTRAIT] or same
 
 
 def _by_settings(
@@ -385,8 +390,8 @@ def _only_image(gathered: Gathered, lookup: Lookup, decision: Decision) -> tuple
             decision,
             "PortraitAmbiguous",
             f"The folder has {pictures.count} pictures and none has this voice's name.",
-            f"Name the right one {base}{posixpath.splitext(pictures.files[0].key)[1]}, or write its name into "
-            f"{base}.json or {RESERVED_NAME}.json as input.image_url.",
+            f"Give the right one the name {base} before its extension, or write its name into {base}.json or "
+            f"{RESERVED_NAME}.json as input.image_url.",
         )
         return None
     return pictures.files[0], "only_image"
@@ -418,6 +423,15 @@ def _refusal(
 def _ask(decision: Decision, code: str, message: str, what_to_do: str) -> None:
     decision.status = WAITING
     decision.problem = Problem(code, message, what_to_do)
+
+
+def _by_key(files: list[File]) -> list[File]:
+    """Sort files, so that no answer depends on the order in which they came or were read."""
+    return sorted(files, key=lambda f: f.key)
+
+
+def _newest(files: list[File]) -> File:
+    return max(files, key=lambda f: (f.noticed_at, f.key))
 
 
 def _candidates(files: list[File], count: int) -> dict[str, Any]:
