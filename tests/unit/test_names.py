@@ -191,7 +191,7 @@ def test_any_key_with_such_a_suffix_counts_unless_its_name_begins_with_a_dot(sta
     name = classify(key)
     assert (name is None) is key.rpartition("/")[2].startswith(".")
     if name is not None:
-        assert (name.stem, name.suffix, len(name.job), name.too_long) == (start, suffix, 32, False)
+        assert (name.stem, name.suffix, len(name.job)) == (start, suffix, 32)
         assert name.name.rpartition("/")[0] == name.folder
 
 
@@ -199,18 +199,6 @@ def test_any_key_with_such_a_suffix_counts_unless_its_name_begins_with_a_dot(sta
 def test_no_key_makes_it_stumble(key: str) -> None:
     name = classify(key)
     assert name is None or key == name.stem + key[len(name.stem) :]
-
-
-# Length: Amazon S3 allows 1,024 bytes a key, and the report's key ends in ".json"
-
-
-@pytest.mark.parametrize(("stem_bytes", "too_long"), [(1018, False), (1019, False), (1020, True)])
-@pytest.mark.parametrize("letter", ["a", "é", "声", "😀"])
-def test_a_key_is_too_long_when_its_reports_key_passes_1024_bytes(letter: str, stem_bytes: int, too_long: bool) -> None:
-    width = len(letter.encode())
-    stem = "x" * (stem_bytes % width) + letter * (stem_bytes // width)
-    assert len(stem.encode()) == stem_bytes
-    assert counted(stem + ".mp3").too_long is too_long
 
 
 # Two keys of one file
