@@ -95,15 +95,16 @@ class Dispatch:
 
     def run(self, ends_at: float) -> None:
         """Dispatch until nothing can be sent, or the function's time (epoch `ends_at`) runs short."""
+        passed: set[str] = set()
         while ends_at - self._clock() > CHECK_SECONDS + CREATE_SECONDS:
             try:
-                if not self._step(ends_at):
+                if not self._step(ends_at, passed):
                     return
             except ConflictError:
                 continue  # somebody else has got on: look again
         self._queue.send({"wake": True})
 
-    def _step(self, ends_at: float) -> bool:
+    def _step(self, ends_at: float, passed: set[str]) -> bool:
         """Do one thing; False when there is nothing to do now."""
         slots = self._table.slots()
         now = self._clock()
@@ -115,7 +116,7 @@ class Dispatch:
             return False
         if (until := slots.not_before(now)) is not None:
             return self._wake_at(until)
-        return self._send_oldest(slots, ends_at)
+        return self._send_oldest(slots, ends_at, passed)
 
     def _wake_at(self, at: float) -> bool:
         now = self._clock()
@@ -144,13 +145,18 @@ class Dispatch:
         return written
 
     # ------------------------------------------------------------------ the oldest job
-    def _send_oldest(self, slots: Slots, ends_at: float) -> bool:
+    def _send_oldest(self, slots: Slots, ends_at: float, passed: set[str]) -> bool:
+        """Send the oldest job that is ready. `passed` holds entries whose job was found to have left the queue."""
         ready_at: list[float] = []
         # While the account is in trouble, the job that met it least often is tried: one bad job can't hold the rest.
         for queue_key, job_id in sorted(self._table.queue(QUEUE_LOOK), key=lambda e: slots.failures.get(e[1], 0)):
             job = self._intake.evaluate(job_id)  # the last look: files and settings as they are now
             if job is None or job.status != QUEUED or job.queue_key != queue_key:
-                return True
+                if queue_key not in passed:
+                    passed.add(queue_key)
+                    return True
+                log.error("a queue entry has no queued job", extra={"job": job_id, "entry": queue_key})
+                continue
             if job.ready_at > self._clock():
                 ready_at.append(job.ready_at)
                 continue
@@ -170,12 +176,15 @@ class Dispatch:
             job.boxes = boxes
         if not job.boxes and not self._check(job, slots):
             return True
-        if not job.boxes:
-            return True
-        slots = self._table.slots()
-        if slots.creating or slots.paused or len(slots.owners) >= self._limits.max_in_flight:
-            return True
-        return self._create(job, slots, ends_at, fee, expected)
+        try:
+            slots = self._table.slots()
+            if not (slots.creating or slots.paused or len(slots.owners) >= self._limits.max_in_flight):
+                return self._create(job, slots, ends_at, fee, expected)
+        except ConflictError:
+            self._checked(job)
+            raise
+        self._checked(job)
+        return True
 
     def _within_budget(self, job: Job, slots: Slots, fee: float, now: float) -> bool:
         ceiling = self._limits.daily_budget
@@ -209,7 +218,10 @@ class Dispatch:
 
     # ------------------------------------------------------------------ the portrait check
     def _check(self, job: Job, slots: Slots) -> bool:
-        """Find the portrait's boxes, from memory or by the provider; False when the job can't be sent now."""
+        """Find the portrait's boxes, from memory or by the provider; False when the job can't be sent now.
+
+        After a passed check the lease stays until the create's transaction takes it over.
+        """
         assert job.portrait is not None  # noqa: S101  # a queued job has one
         sha, ratio = job.portrait.get("sha256"), _ratio(job)
         passed_key = f"{sha}#{ratio}"
@@ -226,10 +238,9 @@ class Dispatch:
         try:
             answer = self._emo.check_portrait(image, ratio)
         except EmoError as error:
-            self._checked()
+            self._checked(job)
             return self._not_sent(job, error)
         job.checks_paid += 1
-        self._checked()
         now = self._clock()
         if isinstance(answer, CheckPassed):
             job.boxes = {"face": list(answer.boxes.face), "ext": list(answer.boxes.ext)}
@@ -239,12 +250,14 @@ class Dispatch:
         problem = portrait_refused(answer.code, answer.message, answer.request_id, job.portrait)
         if sha:
             self._table.put_check(refused_key, problem.as_dict(), now)
+        self._checked(job)
         return self._reject(job, problem, shared=_is_shared(job))
 
-    def _checked(self) -> None:
+    def _checked(self, job: Job) -> None:
         def over(slots: Slots) -> bool:
-            slots.checking = None
-            return True
+            mine = slots.checking == job.id
+            slots.checking = None if mine else slots.checking
+            return mine
 
         self._table.change_slots(over)
 
@@ -286,9 +299,11 @@ class Dispatch:
         image, audio = self._sign(job.portrait, job.voice)
         now = self._clock()
         if ends_at - now < CREATE_SECONDS:
+            self._checked(job)
             return True
         job.attempt += 1
         job.status, job.queue_key, job.look_in = SUBMITTING, None, []
+        slots.checking = None
         slots.creating = Creating(job.id, job.attempt, now, ends_at + LEASE_MARGIN, fee)
         slots.add(job.owner)
         slots.spend(fee, now)
@@ -447,9 +462,7 @@ class Dispatch:
         assert creating.unknown_since is not None  # noqa: S101  # only then is it looked for
         earliest, latest = creating.sent_at - CLOCK_MARGIN, creating.unknown_since + CLOCK_MARGIN
         found = [
-            t
-            for t in tasks
-            if earliest <= t.created_at <= latest and self._table.owner_of_task(t.task_id) in {None, creating.job}
+            t for t in tasks if earliest <= t.created_at <= latest and self._table.owner_of_task(t.task_id) is None
         ]
         if creating.request_id:
             found = [t for t in found if t.request_id == creating.request_id] or found

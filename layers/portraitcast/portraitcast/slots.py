@@ -9,8 +9,7 @@ from typing import Any, Final
 BEIJING: Final = timezone(timedelta(hours=8))
 HOLD_MAX_SECONDS: Final = 900.0  # longest interval between probes; also SQS's longest delay
 STRIKES_TO_HOLD: Final = 3  # throttled, not connected or without an answer, in a row
-FAILURES_TO_SUSPECT: Final = 2
-SUSPECTS_MAX: Final = 20
+PASSES_TO_BLAME: Final = 2  # once may be chance: the account was mended in between
 
 
 @dataclass(slots=True)
@@ -58,7 +57,8 @@ class Slots:
     failures
         How often each job's call ended in trouble of the account since the account was last seen well.
     suspects
-        Jobs that failed twice while another job's call passed: the next such trouble is the job's own.
+        How often another job's call passed after each of these jobs had failed: at the second time the next such
+        trouble is the job's own.
     checking, checking_until
         The job whose portrait is being checked, and until when its function may live: nobody else checks or creates.
     notices
@@ -76,7 +76,7 @@ class Slots:
     spent: float = 0.0
     budget_told_day: str = ""
     failures: dict[str, int] = field(default_factory=dict)
-    suspects: list[str] = field(default_factory=list)
+    suspects: dict[str, int] = field(default_factory=dict)
     checking: str | None = None
     checking_until: float = 0.0
     notices: list[dict[str, str]] = field(default_factory=list)
@@ -122,8 +122,8 @@ class Slots:
 
     def blame(self, job: str) -> bool:
         """Note that a job's call met what looks like the account's trouble; True when the job itself is at fault."""
-        if job in self.suspects:
-            self.suspects.remove(job)
+        if self.suspects.get(job, 0) >= PASSES_TO_BLAME:
+            del self.suspects[job]
             return True
         self.failures[job] = self.failures.get(job, 0) + 1
         return False
@@ -154,8 +154,9 @@ class Slots:
 
     def well_again(self, job: str) -> None:
         """Note a job's answer that shows the account to be well: ends a hold, makes suspects of jobs that failed."""
-        suspects = [other for other, times in self.failures.items() if other != job and times >= FAILURES_TO_SUSPECT]
-        self.suspects = (self.suspects + suspects)[-SUSPECTS_MAX:]
+        for other in self.failures.keys() - {job}:
+            self.suspects[other] = self.suspects.get(other, 0) + 1
+        self.suspects.pop(job, None)
         self.failures = {}
         if self.hold is not None:
             self.notice(

@@ -107,8 +107,7 @@ class Table:
                             "job": {"S": job.id},
                             "attempt": {"N": str(job.attempt)},
                         },
-                        "ConditionExpression": "attribute_not_exists(pk) OR job = :j",
-                        "ExpressionAttributeValues": {":j": {"S": job.id}},
+                        "ConditionExpression": "attribute_not_exists(pk)",
                     }
                 }
             )
