@@ -26,7 +26,7 @@ import yaml
 from install import VENVS, pip_of, run_quietly
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
     Upload = Callable[[bytes, str], str]
 
@@ -216,7 +216,9 @@ def bootstrap(runtime: str, python: Path) -> bytes:
     ).encode()
 
 
-def package(built: Build, runtime_python: Path, upload: Upload) -> dict[str, Any]:
+def package(
+    built: Build, runtime_python: Path, upload: Upload, beside: Mapping[str, bytes] | None = None
+) -> dict[str, Any]:
     """Upload the code and return the template that the engine deploys.
 
     Parameters
@@ -228,6 +230,8 @@ def package(built: Build, runtime_python: Path, upload: Upload) -> dict[str, Any
     upload
         Stores bytes under a name (with this suffix) that follows from their content, and returns their ``s3://``
         address.
+    beside
+        Modules that a test lays beside the layer's, file name → content; they are no part of the layer.
     """
     template = json.loads(json.dumps(built.template))
     defaults = template.get("Globals", {}).get("Function", {})
@@ -241,6 +245,7 @@ def package(built: Build, runtime_python: Path, upload: Upload) -> dict[str, Any
         files = files_of(built.code[name])
         for layer in properties.get("Layers", defaults.get("Layers", [])):
             files |= {f".opt/{path}": content for path, content in layer_files(built, layer["Ref"]).items()}
+        files |= {f".opt/python/{name}": (content, 0o644) for name, content in (beside or {}).items()}
         files["bootstrap"] = (bootstrap(runtime, runtime_python), 0o755)
         properties["CodeUri"] = upload(zipped(files), ".zip")
         properties["Runtime"] = "provided.al2023"

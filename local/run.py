@@ -350,7 +350,13 @@ def work_folder(work: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def stack_up(
-    work: Path, wished: Mapping[str, str], *, provider: Provider | None = None, try_sam: bool = False, say: Say = print
+    work: Path,
+    wished: Mapping[str, str],
+    *,
+    provider: Provider | None = None,
+    try_sam: bool = False,
+    beside: Mapping[str, bytes] | None = None,
+    say: Say = print,
 ) -> Iterator[Run]:
     """Start engine and service, deploy template.yaml, and hand over the running stack; end all of it afterwards.
 
@@ -364,6 +370,8 @@ def stack_up(
         The video service; None starts the bundled simulator.
     try_sam
         Deploy the output of ``sam build`` where SAM CLI and the runtime's Python are here.
+    beside
+        Modules that a test lays beside the functions' layer (see `package`).
     say
         Takes a line of progress.
 
@@ -385,7 +393,7 @@ def stack_up(
             s3 = aws.client("s3")
             s3.create_bucket(Bucket=bucket)
             upload = uploader(s3, bucket)
-            template = package(built, ROOT / ".venv" / "runtime" / "bin" / "python", upload)
+            template = package(built, ROOT / ".venv" / "runtime" / "bin" / "python", upload, beside)
             address = upload(json.dumps(template).encode(), ".json").removeprefix("s3://")
             found = deploy(
                 aws.client("cloudformation"), STACK, f"{aws.endpoint_url}/{address}", stack_parameters(service, wished)
