@@ -1,0 +1,332 @@
+"""From where a finished video is fetched, and from where it never is: hosts, origins, redirects, private addresses."""
+
+from __future__ import annotations
+
+import io
+import socket
+from typing import Any
+
+import pytest
+import requests
+import urllib3
+from pytest_socket import SocketBlockedError
+from requests.adapters import BaseAdapter
+
+from portraitcast.fetch import FetchError, allowed_url, fetched
+from unit.media_samples import mp4
+
+PROVIDER = "dashscope-result-sh.oss-cn-shanghai.aliyuncs.com"
+PUBLIC, PRIVATE = "93.184.216.34", "10.0.0.7"
+LISTED = "http://127.0.0.1:9700, https://videos.example:8443,"
+
+
+class Web(BaseAdapter):
+    """Addresses with their answers: a video, or (status, headers). Notes what was asked for."""
+
+    def __init__(self, answers: dict[str, Any]) -> None:
+        super().__init__()
+        self.answers = answers
+        self.asked: list[str] = []
+
+    def send(self, request: requests.PreparedRequest, *_: Any, **__: Any) -> requests.Response:
+        url = request.url or ""
+        self.asked.append(url)
+        answer = self.answers.get(url, (404, {}))
+        if isinstance(answer, Exception):
+            raise answer
+        status, headers, content = answer if len(answer) == 3 else (*answer, b"")
+        response = requests.Response()
+        response.status_code = status
+        response.headers.update(headers)
+        response.raw = urllib3.HTTPResponse(io.BytesIO(content), status=status, headers=headers, preload_content=False)
+        response.url, response.request = url, request
+        return response
+
+    def close(self) -> None:
+        """Hold nothing."""
+
+
+@pytest.fixture
+def names(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[str]]:
+    """Names and their addresses: what the resolver would answer; any other name can't be resolved."""
+    known: dict[str, list[str]] = {PROVIDER: [PUBLIC], "videos.aliyuncs.com": [PUBLIC]}
+
+    def resolve(host: str, port: int, **_: Any) -> list[Any]:
+        if host not in known:
+            raise socket.gaierror(-2, "Name or service not known")
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port)) for address in known[host]]
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+    return known
+
+
+def fetch(url: str, answers: dict[str, Any], *, extra_hosts: str = "") -> tuple[bytes, list[str]]:
+    web, session = Web(answers), requests.Session()
+    for scheme in ("http://", "https://"):
+        session.mount(scheme, web)
+    try:
+        with fetched(url, extra_hosts=extra_hosts, session=session) as found:
+            return found.file.read(), web.asked
+    except FetchError as error:
+        error.add_note("\n".join(web.asked))
+        raise
+
+
+def refused(url: str, answers: dict[str, Any], *, extra_hosts: str = "") -> tuple[str, list[str]]:
+    with pytest.raises(FetchError) as caught:
+        fetch(url, answers, extra_hosts=extra_hosts)
+    return str(caught.value), caught.value.__notes__[0].split("\n")
+
+
+@pytest.fixture(scope="module")
+def video() -> bytes:
+    return mp4(1.0)
+
+
+# The link itself
+
+
+@pytest.mark.parametrize(
+    ("url", "target"),
+    [
+        (
+            f"http://{PROVIDER}/a/x.mp4?Expires=1&Signature=a%2Bb",
+            f"https://{PROVIDER}/a/x.mp4?Expires=1&Signature=a%2Bb",
+        ),
+        (f"https://{PROVIDER}/x.mp4", f"https://{PROVIDER}/x.mp4"),
+        (f"http://{PROVIDER}:80/x.mp4", f"https://{PROVIDER}/x.mp4"),
+        (f"https://{PROVIDER}:443/x.mp4", f"https://{PROVIDER}/x.mp4"),
+        (f"HTTP://{PROVIDER.upper()}/X.mp4", f"https://{PROVIDER}/X.mp4"),
+    ],
+)
+def test_the_providers_link_is_fetched_over_https_on_port_443_though_it_is_written_as_http(
+    url: str, target: str
+) -> None:
+    assert allowed_url(url, "") == (target, False)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://127.0.0.1:9700/v/x.mp4?sig=a%2Fb",
+        "https://videos.example:8443/x.mp4",
+        "https://VIDEOS.example:8443/x.mp4",
+    ],
+)
+def test_a_link_to_a_listed_origin_is_fetched_as_written(url: str) -> None:
+    assert allowed_url(url, LISTED) == (url, True)
+
+
+@pytest.mark.parametrize(("listed", "url"), [("https://a.example", ":443"), ("https://a.example:443", "")])
+def test_an_origins_usual_port_needs_no_writing(listed: str, url: str) -> None:
+    assert allowed_url(f"https://a.example{url}/x.mp4", listed)[1]
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        # no other origin than the one that is listed
+        "https://127.0.0.1:9700/x.mp4",
+        "http://127.0.0.1:9701/x.mp4",
+        "http://127.0.0.1/x.mp4",
+        "http://localhost:9700/x.mp4",
+        "http://videos.example:8443/x.mp4",
+        "https://videos.example/x.mp4",
+        "https://sub.videos.example:8443/x.mp4",
+        "https://videos.example.evil.example:8443/x.mp4",
+        # nobody else's host
+        "https://evil.example/x.mp4",
+        "https://aliyuncs.com/x.mp4",
+        "https://evilaliyuncs.com/x.mp4",
+        "https://x.aliyuncs.com.evil.example/x.mp4",
+        "https://evil.example/x.aliyuncs.com",
+        "https://evil.example?.aliyuncs.com",
+        "https://evil.example#.aliyuncs.com",
+        "https://evil.example\\.aliyuncs.com/x.mp4",
+        "https://x.aliyuncs.com\\@evil.example/x.mp4",
+        "https://169.254.169.254/latest/meta-data/",
+        "https://[::1]/x.mp4",
+        # user-info, which hides where a link leads
+        f"https://{PROVIDER}@evil.example/x.mp4",
+        f"https://user:pw@{PROVIDER}/x.mp4",
+        "http://user@127.0.0.1:9700/x.mp4",
+        # another port or another way
+        f"https://{PROVIDER}:8443/x.mp4",
+        f"http://{PROVIDER}:22/x.mp4",
+        f"ftp://{PROVIDER}/x.mp4",
+        f"file://{PROVIDER}/etc/passwd",
+        f"//{PROVIDER}/x.mp4",
+        "oss://bucket/x.mp4",
+        # no link at all
+        "",
+        "x.mp4",
+        "https://",
+        "https:///x.mp4",
+        f"https://{PROVIDER}:port/x.mp4",
+        f"https://{PROVIDER}:99999/x.mp4",
+        "https://[::1/x.mp4",
+        "https://[nonsense].aliyuncs.com/x.mp4",
+        "https://a\u2100b.aliyuncs.com/x.mp4",
+    ],
+)
+def test_every_other_link_is_refused(url: str) -> None:
+    with pytest.raises(FetchError):
+        allowed_url(url, LISTED)
+
+
+def test_a_refusal_names_the_host_and_never_the_link() -> None:
+    with pytest.raises(FetchError, match=r"evil\.example") as caught:
+        allowed_url("https://evil.example/x.mp4?Signature=secret", "")
+    assert "secret" not in str(caught.value)
+    assert "ExtraVideoHosts" in str(caught.value)
+
+
+def test_nothing_is_listed_by_an_empty_parameter() -> None:
+    for nothing in ("", " ", ",", " , "):
+        with pytest.raises(FetchError):
+            allowed_url("http://127.0.0.1:9700/x.mp4", nothing)
+
+
+# On the way
+
+
+def test_no_unit_test_reaches_a_network() -> None:
+    with pytest.raises(SocketBlockedError):
+        socket.socket()
+    with pytest.warns(UserWarning, match="getaddrinfo"), pytest.raises(SocketBlockedError):
+        socket.getaddrinfo(PROVIDER, 443)
+
+
+def test_the_providers_video_is_brought_whole(names: dict[str, list[str]], video: bytes) -> None:
+    link = f"http://{PROVIDER}/x.mp4?Signature=s"
+    content, asked = fetch(link, {link.replace("http:", "https:"): (200, {"Content-Length": str(len(video))}, video)})
+    assert content == video
+    assert asked == [f"https://{PROVIDER}/x.mp4?Signature=s"]
+
+
+@pytest.mark.parametrize(
+    "addresses",
+    [
+        [PRIVATE],
+        ["127.0.0.1"],
+        ["169.254.169.254"],
+        ["192.168.1.1"],
+        ["100.64.0.1"],
+        ["0.0.0.0"],  # noqa: S104  # an answer of the resolver, nothing is bound
+        ["::1"],
+        ["fe80::1"],
+        ["fd00::1"],
+        ["::ffff:10.0.0.7"],
+        [PUBLIC, PRIVATE],
+    ],
+)
+def test_a_name_that_leads_to_a_private_address_is_refused_before_anything_is_sent(
+    names: dict[str, list[str]], addresses: list[str]
+) -> None:
+    names[PROVIDER] = addresses
+    said, asked = refused(f"http://{PROVIDER}/x.mp4?Signature=secret", {})
+    assert "private address" in said
+    assert PROVIDER in said
+    assert "secret" not in said
+    assert asked == [""]
+
+
+def test_a_name_that_cannot_be_resolved_is_tried_again_later(names: dict[str, list[str]]) -> None:
+    assert "could not be resolved" in refused("https://gone.aliyuncs.com/x.mp4", {})[0]
+
+
+def test_a_listed_origin_may_be_private(names: dict[str, list[str]], video: bytes) -> None:
+    link = "http://127.0.0.1:9700/x.mp4"
+    assert fetch(link, {link: (200, {}, video)}, extra_hosts=LISTED) == (video, [link])
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_a_redirect_within_the_provider_is_followed_over_https(
+    names: dict[str, list[str]], video: bytes, status: int
+) -> None:
+    first, second = f"https://{PROVIDER}/x.mp4", "https://videos.aliyuncs.com/y.mp4"
+    answers = {first: (status, {"Location": "http://videos.aliyuncs.com/y.mp4"}), second: (200, {}, video)}
+    assert fetch(first, answers) == (video, [first, second])
+
+
+@pytest.mark.parametrize(
+    "location",
+    [
+        "http://169.254.169.254/latest/meta-data/",
+        "https://evil.example/x.mp4",
+        "file:///etc/passwd",
+        "//evil.example/x.mp4",
+        f"https://{PROVIDER}@evil.example/",
+        "http://127.0.0.1:9700/x.mp4",
+        "https://private.aliyuncs.com/x.mp4",
+        "https://[::1/x.mp4",
+        "",
+    ],
+)
+def test_a_redirect_is_judged_like_the_link_itself(names: dict[str, list[str]], location: str) -> None:
+    names["private.aliyuncs.com"] = [PRIVATE]
+    first = f"https://{PROVIDER}/x.mp4"
+    _, asked = refused(first, {first: (302, {"Location": location})})
+    assert set(asked) == {first}
+
+
+def test_a_listed_origin_lends_its_trust_to_nobody(names: dict[str, list[str]]) -> None:
+    names["private.aliyuncs.com"] = [PRIVATE]
+    first = "http://127.0.0.1:9700/x.mp4"
+    for location in ("https://private.aliyuncs.com/x.mp4", "http://127.0.0.1:9701/x.mp4"):
+        _, asked = refused(first, {first: (302, {"Location": location})}, extra_hosts=LISTED)
+        assert asked == [first]
+
+
+def test_redirects_without_end_are_given_up(names: dict[str, list[str]]) -> None:
+    first = f"https://{PROVIDER}/x.mp4"
+    said, asked = refused(first, {first: (302, {"Location": "/x.mp4"})})
+    assert "without end" in said
+    assert len(asked) < 10
+
+
+# What comes
+
+
+@pytest.mark.parametrize("status", [204, 206, 304, 400, 403, 404, 500, 503])
+def test_any_other_answer_than_200_is_no_video(names: dict[str, list[str]], video: bytes, status: int) -> None:
+    link = f"https://{PROVIDER}/x.mp4?Signature=secret"
+    said, _ = refused(link, {link: (status, {}, video)})
+    assert f"HTTP {status}" in said
+    assert "secret" not in said
+
+
+@pytest.mark.parametrize("error", [requests.ConnectTimeout("secret"), requests.ConnectionError("secret")])
+def test_a_failed_connection_is_told_without_the_link(names: dict[str, list[str]], error: Exception) -> None:
+    link = f"https://{PROVIDER}/x.mp4?Signature=secret"
+    said, _ = refused(link, {link: error})
+    assert "connection failed" in said
+    assert "secret" not in said
+
+
+@pytest.mark.parametrize(
+    ("headers", "cut"), [({"Content-Length": "9999999"}, 0), ({}, 100), ({"Content-Length": "no number"}, 100)]
+)
+def test_a_video_that_is_not_whole_is_refused(
+    names: dict[str, list[str]], video: bytes, headers: dict[str, str], cut: int
+) -> None:
+    link = f"https://{PROVIDER}/x.mp4"
+    refused(link, {link: (200, headers, video[: len(video) - cut])})
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"<!doctype html><p>403 Forbidden", b'{"code": "AccessDenied"}', b"\0" * 5000]
+)
+def test_a_page_that_was_saved_as_the_video_is_none(names: dict[str, list[str]], content: bytes) -> None:
+    link = f"https://{PROVIDER}/x.mp4"
+    assert "not a whole MP4" in refused(link, {link: (200, {}, content)})[0]
+
+
+def test_a_drip_is_given_up_at_the_deadline(names: dict[str, list[str]], video: bytes) -> None:
+    link, session = f"https://{PROVIDER}/x.mp4", requests.Session()
+    session.mount("https://", Web({link: (200, {}, video)}))
+    with (
+        pytest.raises(FetchError, match="too long"),
+        fetched(link, extra_hosts="", session=session, seconds=-1),
+    ):
+        pytest.fail("a video came after the deadline")
