@@ -19,6 +19,7 @@ from portraitcast.emo import Emo, Task
 from portraitcast.intake import Intake
 from portraitcast.messages import Queue
 from portraitcast.names import short_hash
+from portraitcast.slots import Slots
 from portraitcast.submit import Submit
 from portraitcast.table import Table
 from portraitcast.telling import Teller
@@ -78,6 +79,8 @@ class Hands:
 def hands() -> Hands:
     table = Mock(spec=Table)
     table.open_jobs.return_value = ([], None)
+    table.queue.return_value = []
+    table.slots.return_value = Slots()
     return Hands(table, Mock(spec=Intake), Mock(spec=Dispatch), Mock(spec=Queue))
 
 
