@@ -8,7 +8,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import requests
-from aws_lambda_powertools import Logger
+from aws_lambda_powertools import Logger, Metrics
 
 from portraitcast.buckets import Results
 from portraitcast.config import Places, Provider
@@ -20,7 +20,8 @@ from portraitcast.wiring import client, emo, teller
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
 
-logger = Logger()
+logger = Logger(service="portraitcast")  # the name that the package's own loggers have
+metrics = Metrics()
 
 
 @cache
@@ -35,7 +36,7 @@ def delivery() -> Delivery:
         emo(provider),
         Queue(client("sqs"), places.uploads_queue),
         Executions(client("stepfunctions"), places.state_machine),
-        teller(places, table, results),
+        teller(places, table, results, metrics),
         requests.Session(),
         extra_video_hosts=os.environ["EXTRA_VIDEO_HOSTS"],
         min_wait=provider.min_wait,
@@ -43,7 +44,8 @@ def delivery() -> Delivery:
     )
 
 
-@logger.inject_lambda_context
+@metrics.log_metrics
+@logger.inject_lambda_context(clear_state=True)
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:  # noqa: ARG001  # Lambda's signature
     """Deliver for the wait loop, or for the rule on executions that ended badly."""
     detail = event.get("detail")

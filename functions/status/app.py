@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from portraitcast.emo import Emo
 
-logger = Logger()
+logger = Logger(service="portraitcast")  # the name that the package's own loggers have
 
 
 @cache
@@ -26,7 +26,7 @@ def parts() -> tuple[Provider, Emo]:
     return provider, emo(provider)
 
 
-@logger.inject_lambda_context
+@logger.inject_lambda_context(clear_state=True)
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:  # noqa: ARG001  # Lambda's signature
     """Look at the execution's task and return the execution's state, brought up to now."""
     logger.append_keys(job=event.get("job"))

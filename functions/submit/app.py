@@ -6,7 +6,7 @@ import time
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from aws_lambda_powertools import Logger
+from aws_lambda_powertools import Logger, Metrics
 from aws_lambda_powertools.utilities.batch import BatchProcessor, EventType, process_partial_response
 
 from portraitcast.buckets import Links, Results, Uploads
@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
     from aws_lambda_powertools.utilities.typing import LambdaContext
 
-logger = Logger()
+logger = Logger(service="portraitcast")  # the name that the package's own loggers have
+metrics = Metrics()
 processor = BatchProcessor(event_type=EventType.SQS, raise_on_entire_batch_failure=False)
 
 
@@ -34,7 +35,7 @@ def submit() -> Submit:
     places, provider, config = Places.from_env(), Provider.from_env(), SubmitConfig.from_env()
     table = Table(client("dynamodb"), places.table)
     results = Results(client("s3"), places.results_bucket)
-    tell = teller(places, table, results)
+    tell = teller(places, table, results, metrics)
     queue = Queue(client("sqs"), places.uploads_queue)
     service = emo(provider)
     watch = Watch(table, Executions(client("stepfunctions"), places.state_machine))
@@ -66,7 +67,8 @@ def take_in(record: SQSRecord) -> None:
     submit().handle_body(record.body)
 
 
-@logger.inject_lambda_context
+@metrics.log_metrics
+@logger.inject_lambda_context(clear_state=True)
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """Take in a batch of the uploads queue, or S3's events as S3 itself would send them; then dispatch."""
     ends_at = time.time() + context.get_remaining_time_in_millis() / 1000

@@ -15,6 +15,7 @@ import re
 import time
 import wave
 from contextlib import suppress
+from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -55,6 +56,9 @@ TABLE = "jobs"
 UPLOADS, RESULTS, QUEUE = "uploads", "results", "uploads-queue"
 BUS = "jobs-bus"
 THE_EVENT = (BUS, "portraitcast", "Job State Changed")
+
+PUT_EVENTS = "provide-client-params.events.PutEvents"
+LAMBDA_RETRY = 2  # seconds until the state machine calls a function again that died
 
 Message = dict[str, Any]
 
@@ -110,19 +114,23 @@ def table_definition() -> dict[str, Any]:
     return {name: properties[name] for name in wanted}
 
 
+@cache
+def client(service: str) -> Any:
+    """Return a client; making one takes longer than most tests, and moto forgets everything between them anyhow."""
+    return boto3.client(service, region_name=REGION, aws_access_key_id="testing", aws_secret_access_key="testing")
+
+
 def make_table() -> Table:
     """Create the Jobs table in moto."""
-    client = boto3.client("dynamodb", region_name=REGION)
-    client.create_table(TableName=TABLE, **table_definition())
-    return Table(client, TABLE)
+    client("dynamodb").create_table(TableName=TABLE, **table_definition())
+    return Table(client("dynamodb"), TABLE)
 
 
 def make_bucket(name: str) -> Any:
     """Create a versioned bucket in moto and return an S3 client."""
-    client = boto3.client("s3", region_name=REGION)
-    client.create_bucket(Bucket=name, CreateBucketConfiguration={"LocationConstraint": REGION})
-    client.put_bucket_versioning(Bucket=name, VersioningConfiguration={"Status": "Enabled"})
-    return client
+    client("s3").create_bucket(Bucket=name, CreateBucketConfiguration={"LocationConstraint": REGION})
+    client("s3").put_bucket_versioning(Bucket=name, VersioningConfiguration={"Status": "Enabled"})
+    return client("s3")
 
 
 class FileServer:
@@ -133,9 +141,8 @@ class FileServer:
             def do_GET(self) -> None:
                 parts = urlsplit(self.path)
                 query = dict(parse_qsl(parts.query))
-                s3 = boto3.client("s3", region_name=REGION)
                 version = {"VersionId": query["versionId"]} if "versionId" in query else {}
-                body = s3.get_object(Bucket=UPLOADS, Key=unquote(parts.path[1:]), **version)["Body"].read()
+                body = client("s3").get_object(Bucket=UPLOADS, Key=unquote(parts.path[1:]), **version)["Body"].read()
                 self.send_response(200)
                 self.send_header("Content-Type", query.get("type", "application/octet-stream"))
                 self.send_header("Content-Length", str(len(body)))
@@ -204,7 +211,7 @@ class World:
         self.s3 = make_bucket(UPLOADS)
         make_bucket(RESULTS)
         self._make_listeners()
-        self.sfn = boto3.client("stepfunctions", region_name=REGION)
+        self.sfn = client("stepfunctions")
         self.machine = self.sfn.create_state_machine(
             name="watch", definition="{}", roleArn=f"arn:aws:iam::{DEFAULT_ACCOUNT_ID}:role/watch"
         )["stateMachineArn"]
@@ -216,14 +223,16 @@ class World:
         self.uploads, self.results = Uploads(self.s3, UPLOADS), Results(self.s3, RESULTS)
         self.emo = Emo(sim.base_url, lambda: sim.account.settings.api_key, connect_timeout=1, read_timeout=call_seconds)
         self.executions = Executions(self.sfn, self.machine)
+        self.measured: list[tuple[str, float]] = []
         self.teller = Teller(
             self.table,
             self.results,
             self.events,
-            boto3.client("sns", region_name=REGION),
+            client("sns"),
             bus=BUS,
             topic=self._topics["notices"],
             operator_topic=self._topics["operator"],
+            meter=lambda name, value: self.measured.append((name, value)),
             clock=self.clock,
         )
         self.watch = Watch(self.table, self.executions)
@@ -284,12 +293,13 @@ class World:
     def _make_listeners(self) -> None:
         """Keep what is put on the bus, and subscribe a queue each to notices and operators' notices."""
         self._put_on_bus: list[dict[str, Any]] = []
-        self.events = boto3.client("events", region_name=REGION)
+        self.events = client("events")
         self.events.create_event_bus(Name=BUS)
+        self.events.meta.events.unregister(PUT_EVENTS, unique_id="world")
         self.events.meta.events.register(
-            "provide-client-params.events.PutEvents", lambda params, **_: self._put_on_bus.extend(params["Entries"])
+            PUT_EVENTS, lambda params, **_: self._put_on_bus.extend(params["Entries"]), unique_id="world"
         )
-        self.sqs, sns = boto3.client("sqs", region_name=REGION), boto3.client("sns", region_name=REGION)
+        self.sqs, sns = client("sqs"), client("sns")
         self._topics: dict[str, str] = {}
         for name in ("notices", "operator"):
             self.sqs.create_queue(QueueName=name)
@@ -341,11 +351,20 @@ class World:
         try:
             self.submit.handle_body(json.dumps(message))
         except TryLaterError:
-            if receives + 1 >= RECEIVES:
-                self.dead.append(message)
-            else:
-                self._push(self.clock() + VISIBILITY, "message", (message, receives + 1))
-        self.submit.dispatch(self.clock() + SUBMIT_SECONDS)
+            self._give_again(message, receives)
+        except Died:
+            self._give_again(message, receives)
+            return
+        try:
+            self.submit.dispatch(self.clock() + SUBMIT_SECONDS)
+        except Died:  # before Lambda could say that the message was handled
+            self._give_again(message, receives)
+
+    def _give_again(self, message: Message, receives: int) -> None:
+        if receives + 1 >= RECEIVES:
+            self.dead.append(message)
+        else:
+            self._push(self.clock() + VISIBILITY, "message", (message, receives + 1))
 
     # ------------------------------------------------------------------ what Step Functions does
     def _executions(self) -> list[Any]:
@@ -372,11 +391,15 @@ class World:
             return
         if not self.sim.account.settings.manual:
             self.sim.wait_for(lambda s: not any(t["status"] in {"PENDING", "RUNNING"} for t in s["tasks"]))
-        state = look(self.states[name], self.emo, least=self.min_wait, most=self.max_wait, clock=self.clock)
-        if state["ended"]:
-            state = self.delivery.deliver(json.loads(json.dumps(state)))
-            if state["told"]:
-                self.end(name, "SUCCEEDED")
+        try:
+            state = look(self.states[name], self.emo, least=self.min_wait, most=self.max_wait, clock=self.clock)
+            if state["ended"]:
+                state = self.delivery.deliver(json.loads(json.dumps(state)))
+        except (Died, TryLaterError):
+            self._push(self.clock() + LAMBDA_RETRY, "execution", name)
+            return
+        if state["ended"] and state["told"]:
+            self.end(name, "SUCCEEDED")
         self.states[name] = json.loads(json.dumps(state))
         self._push(self.clock() + state["wait_seconds"], "execution", name)
 
@@ -402,6 +425,18 @@ class World:
         event = self.put(key, body)
         self.post(event)
         return event
+
+    def drop_pair(self, name: str, *, seconds: float = 0.4, pitch: float = 0.08) -> None:
+        """Upload a voice and a portrait of one name."""
+        self.drop(f"{name}.png", portrait())
+        self.drop(f"{name}.wav", voice(seconds, pitch=pitch))
+
+    def sweep(self, times: int = 6) -> None:
+        """Let the schedule come so many times, and everything happen."""
+        for _ in range(times):
+            self.run(300)
+            self.post({"sweep": True})
+        self.run()
 
     def delete(self, key: str) -> Message:
         """Delete a file; its event is on its way."""

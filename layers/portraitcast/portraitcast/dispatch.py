@@ -307,6 +307,7 @@ class Dispatch:
         slots.creating = Creating(job.id, job.attempt, now, ends_at + LEASE_MARGIN, fee)
         slots.add(job.owner)
         slots.spend(fee, now)
+        slots.use_key(self._emo.key_mark(), now)
         self._table.commit(job=job, slots=slots)
         log.info("create is sent", extra={"job": job.id, "attempt": job.attempt})
         boxes = Boxes(_box(job.boxes["face"]), _box(job.boxes["ext"]))
@@ -455,18 +456,25 @@ class Dispatch:
             creating.next_look_at = now + self._limits.look_seconds  # repeated, never counted
             self._table.commit(slots=slots)
             return True
-        return self._found(slots, creating, self._candidates(creating, tasks))
+        return self._found(slots, creating, self._candidates(slots, creating, tasks))
 
-    def _candidates(self, creating: Creating, tasks: list[ListedTask]) -> list[ListedTask]:
-        """Return the tasks that may be this create's: in its time, and none of ours."""
+    def _candidates(self, slots: Slots, creating: Creating, tasks: list[ListedTask]) -> list[ListedTask]:
+        """Return the tasks that may be this create's: in its time, none that we know, and of our key if that is told.
+
+        The list names keys by numbers of its own: ours is the one of our known tasks since the key was last changed.
+        """
         assert creating.unknown_since is not None  # noqa: S101  # only then is it looked for
         earliest, latest = creating.sent_at - CLOCK_MARGIN, creating.unknown_since + CLOCK_MARGIN
-        found = [
-            t for t in tasks if earliest <= t.created_at <= latest and self._table.owner_of_task(t.task_id) is None
-        ]
-        if creating.request_id:
-            found = [t for t in found if t.request_id == creating.request_id] or found
-        return found
+        in_time = [t for t in tasks if earliest <= t.created_at <= latest]
+        found = [t for t in in_time if self._table.owner_of_task(t.task_id) is None]
+        if not found:
+            return []
+        if creating.request_id and (certain := [t for t in found if t.request_id == creating.request_id]):
+            return certain
+        since = slots.key_since + CLOCK_MARGIN if slots.key_since else 0.0
+        known = (t for t in tasks if t.created_at >= since and t.api_key_id and self._table.owner_of_task(t.task_id))
+        our_key = {t.api_key_id for t in known}
+        return [t for t in found if not our_key or t.api_key_id is None or t.api_key_id in our_key]
 
     def _found(self, slots: Slots, creating: Creating, candidates: list[ListedTask]) -> bool:
         job = self._table.job(creating.job)

@@ -9,6 +9,7 @@ what is read.
 from __future__ import annotations
 
 import email.utils
+import hashlib
 import io
 import json
 import math
@@ -263,6 +264,13 @@ class Emo:
         self._session = session
         self._timeouts = (connect_timeout, read_timeout)
         self.call_seconds = connect_timeout + read_timeout
+
+    def key_mark(self) -> str | None:
+        """Return a mark that tells the API key in use from another and from which none can be guessed; None without."""
+        try:
+            return hashlib.sha256(self._key().encode()).hexdigest()[:8]
+        except AccountError:
+            return None
 
     def check_portrait(self, image_url: str, ratio: str) -> CheckPassed | CheckRefused:
         """Let the service look at a portrait: does it show one face that can be animated, and where.

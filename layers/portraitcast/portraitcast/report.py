@@ -29,13 +29,21 @@ _HELD: Final = {
 }
 
 
-def build_report(job: Job, *, now: float, place: tuple[int | None, int | None] = (None, None)) -> dict[str, Any]:
+def build_report(
+    job: Job,
+    *,
+    now: float,
+    place: tuple[int | None, int | None] = (None, None),
+    usual_seconds: float | None = None,
+) -> dict[str, Any]:
     """Return a job's report (product page, section 2): every field is there, what isn't known is None.
 
     Parameters
     ----------
     place
         Place in the queue (1 is next) and length of the queue, for a queued job.
+    usual_seconds
+        What a job usually takes at the provider, which makes one video at a time; None where nobody can tell.
     """
     check = round(job.checks_paid * CHECK_CNY, 6)
     problem = job.problem
@@ -46,7 +54,7 @@ def build_report(job: Job, *, now: float, place: tuple[int | None, int | None] =
         "revision": job.revision,
         "as_of": iso(now),
         "status": job.shown_status,
-        "message": _message(job, place),
+        "message": _message(job, place, usual_seconds),
         "inputs": {
             "voice": shown_file(job.voice, (*_FILE, "seconds", "type")),
             "portrait": shown_file(job.portrait, (*_FILE, "width", "height", "type", "chosen_by")),
@@ -89,11 +97,14 @@ def _settings(job: Job) -> dict[str, Any] | None:
     return settings
 
 
-def _message(job: Job, place: tuple[int | None, int | None]) -> str:
+def _message(job: Job, place: tuple[int | None, int | None], usual_seconds: float | None) -> str:
     if job.shown_status == QUEUED:
         if job.held:
             return f"Waiting in the queue: {_HELD[job.held]}."
-        return f"Waiting for its turn: place {place[0]} of {place[1]}." if all(place) else "Waiting for its turn."
+        if place[0] is None or place[1] is None:
+            return "Waiting for its turn."
+        when = f"; its video should be there in {_about(place[0] * usual_seconds)}" if usual_seconds else ""
+        return f"Waiting for its turn: place {place[0]} of {place[1]}{when}."
     if job.status == RENDERING:
         return job.message or "The video is being made."
     if job.status == DONE:
@@ -101,3 +112,13 @@ def _message(job: Job, place: tuple[int | None, int | None]) -> str:
     if job.status == WITHDRAWN:
         return "The file that asked for this video was deleted before the job was sent."
     return job.problem["message"] if job.problem else job.message
+
+
+def _about(seconds: float) -> str:
+    """Return a length of time as people say it, no finer than it is known."""
+    minutes = round(seconds / 60)
+    if minutes < 2:
+        return "a minute or two"
+    if minutes < 100:
+        return f"about {minutes} minutes"
+    return f"about {round(minutes / 60)} hours"

@@ -61,6 +61,8 @@ class Slots:
         trouble is the job's own.
     checking, checking_until
         The job whose portrait is being checked, and until when its function may live: nobody else checks or creates.
+    key_mark, key_since
+        Which API key the last create was sent with, and since when (0: there was no other before it).
     notices
         What operators are still to be told: written with the change itself, so that no crash swallows it.
     """
@@ -79,6 +81,8 @@ class Slots:
     suspects: dict[str, int] = field(default_factory=dict)
     checking: str | None = None
     checking_until: float = 0.0
+    key_mark: str | None = None
+    key_since: float = 0.0
     notices: list[dict[str, str]] = field(default_factory=list)
 
     def as_dict(self) -> dict[str, Any]:
@@ -119,6 +123,12 @@ class Slots:
     def notice(self, title: str, text: str) -> None:
         """Leave a notice for operators; whoever dispatches next sends it."""
         self.notices.append({"title": title, "text": text})
+
+    def use_key(self, mark: str | None, now: float) -> None:
+        """Note with which API key a create is sent."""
+        if mark is not None and mark != self.key_mark:
+            self.key_since = now if self.key_mark is not None else 0.0
+            self.key_mark = mark
 
     def blame(self, job: str) -> bool:
         """Note that a job's call met what looks like the account's trouble; True when the job itself is at fault."""

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import logging
 import time
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote_plus
 
 from portraitcast.errors import PortraitcastError
 from portraitcast.jobs import AT_PROVIDER
+from portraitcast.metrics import account_metrics
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -121,11 +123,19 @@ class Submit:
         elif (job := self._table.job(job_id)) is not None and job.attempt == attempt:
             self._watch.start(job)
 
+    def _measure(self) -> None:
+        """Measure how the stack stands."""
+        oldest = self._table.queue(1)
+        since = datetime.fromisoformat(oldest[0][0].partition("#")[0]).timestamp() if oldest else self._clock()
+        length = self._table.queue_length() if oldest else 0
+        self._teller.measure(account_metrics(self._table.slots(), length, max(0.0, self._clock() - since)))
+
     def _sweep(self, cursor: str | None) -> None:
         """Look at everything that a lost wake-up may have left: untold jobs, unwatched tasks, leaked slots."""
         if cursor is None:
             self._teller.tell_operators()
             self._dispatch.free_leaked()
+            self._measure()
         jobs, more = self._table.open_jobs(cursor, SWEEP_PAGE)
         for job_id in jobs:
             job = self._table.job(job_id)

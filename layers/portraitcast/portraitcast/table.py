@@ -187,6 +187,23 @@ class Table:
         behind = (after + "~", "~") if after else None
         return [(item["sk"]["S"], item["job"]["S"]) for item in self._query("QUEUE", between=behind, limit=limit)]
 
+    def queue_length(self) -> int:
+        """Count the queued jobs."""
+        count, start = 0, None
+        while True:
+            more: Item = {"ExclusiveStartKey": start} if start else {}
+            with aws_errors():
+                answer = self._client.query(
+                    TableName=self._name,
+                    KeyConditionExpression="pk = :p",
+                    ExpressionAttributeValues={":p": {"S": "QUEUE"}},
+                    Select="COUNT",
+                    **more,
+                )
+            count += answer["Count"]
+            if not (start := answer.get("LastEvaluatedKey")):
+                return count
+
     def place(self, queue_key: str) -> tuple[int | None, int | None]:
         """Return a queue entry's place (1 is next) and the queue's length; None where one page can't tell."""
         up_to_it, complete = self._count("sk <= :s", queue_key)

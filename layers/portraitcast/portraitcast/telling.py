@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import logging
 import time
 from typing import TYPE_CHECKING, Any, Final
 
 from portraitcast.aws import aws_errors
 from portraitcast.errors import ConflictError, TryLaterError
 from portraitcast.jobs import QUEUED, TOLD_BY_SNS, Job
-from portraitcast.limits import KEY_MAX_BYTES
+from portraitcast.limits import KEY_MAX_BYTES, VOICE_MAX_SECONDS
+from portraitcast.metrics import job_metrics
 from portraitcast.report import build_report, folder_attribute, subject
 
 if TYPE_CHECKING:
@@ -19,8 +21,11 @@ if TYPE_CHECKING:
     from mypy_boto3_sns import SNSClient
 
     from portraitcast.buckets import Results
+    from portraitcast.metrics import Meter
     from portraitcast.slots import Slots
     from portraitcast.table import Table
+
+log = logging.getLogger(__name__)
 
 SOURCE: Final = "portraitcast"
 DETAIL_TYPE: Final = "Job State Changed"
@@ -39,6 +44,7 @@ class Teller:
         bus: str,
         topic: str,
         operator_topic: str,
+        meter: Meter,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._table = table
@@ -48,6 +54,7 @@ class Teller:
         self._bus = bus
         self._topic = topic
         self._operator_topic = operator_topic
+        self._meter = meter
         self._clock = clock
 
     def tell(self, job: Job) -> None:
@@ -58,13 +65,17 @@ class Teller:
         if not job.untold:
             return
         place: tuple[int | None, int | None] = (None, None)
+        usual: float | None = None
         if job.shown_status == QUEUED and job.queue_key:
             place = self._table.place(job.queue_key)
-        report = build_report(job, now=self._clock(), place=place)
+            usual = self._table.pace().expected(float((job.voice or {}).get("seconds") or VOICE_MAX_SECONDS))
+        report = build_report(job, now=self._clock(), place=place, usual_seconds=usual)
         if len(job.report_key.encode()) <= KEY_MAX_BYTES:
             job.report_etag = self._results.put_report(job.report_key, report, job.report_etag)
         if not job.quiet:
             self.publish(job, report)
+            self.measure(job_metrics(job, self._clock()))
+        log.info("told", extra={"job": job.id, "status": job.shown_status, "revision": job.revision})
         job.told = job.revision
         try:
             self._table.commit(job=job)
@@ -90,6 +101,11 @@ class Teller:
                         "folder": {"DataType": "String", "StringValue": folder_attribute(job)},
                     },
                 )
+
+    def measure(self, values: dict[str, float]) -> None:
+        """Hand values to CloudWatch, by the names of `metrics.UNITS`."""
+        for name, value in values.items():
+            self._meter(name, value)
 
     def tell_operators(self) -> None:
         """Send what operators are still to be told; twice rather than never."""

@@ -12,10 +12,13 @@ from aws_lambda_powertools.utilities.parameters.exceptions import GetParameterEr
 
 from portraitcast.aws import client_config
 from portraitcast.emo import Emo
+from portraitcast.metrics import UNITS
 from portraitcast.telling import Teller
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from aws_lambda_powertools import Metrics
 
     from portraitcast.buckets import Results
     from portraitcast.config import Places, Provider
@@ -63,8 +66,12 @@ def emo(provider: Provider) -> Emo:
     return Emo(provider.base_url, api_key(provider.api_key_secret))
 
 
-def teller(places: Places, table: Table, results: Results) -> Teller:
-    """Return what tells people, systems and operators."""
+def teller(places: Places, table: Table, results: Results, metrics: Metrics) -> Teller:
+    """Return what tells people, systems and operators; what it measures goes to `metrics`."""
+
+    def meter(name: str, value: float) -> None:
+        metrics.add_metric(name=name, unit=UNITS[name], value=value)
+
     return Teller(
         table,
         results,
@@ -73,4 +80,5 @@ def teller(places: Places, table: Table, results: Results) -> Teller:
         bus=places.event_bus,
         topic=places.topic,
         operator_topic=places.operator_topic,
+        meter=meter,
     )
