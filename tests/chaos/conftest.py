@@ -1,0 +1,77 @@
+"""A stack of its own for chaos and storms: the end-to-end stack with the hook beside its functions."""
+
+from __future__ import annotations
+
+import shutil
+import uuid
+from typing import TYPE_CHECKING
+
+import pytest
+from hurt import Hurt, hook_files
+
+from run import ROOT, Provider, origin, stack_up, work_folder
+from simulator import Simulator
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+
+API_KEY = "sk-chaos"
+PARAMETERS = {
+    "MinWaitSeconds": "1",
+    "MaxWaitSeconds": "2",
+    "PairSeconds": "1",
+    "SettleSeconds": "2",
+    "LookSeconds": "1",
+    "HoldSeconds": "1",
+    "SweepMinutes": "1",
+}
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--full", action="store_true", help="every crash point and storms of 300 voices, not a sample")
+
+
+@pytest.fixture(scope="session")
+def full(request: pytest.FixtureRequest) -> bool:
+    return bool(request.config.getoption("--full"))
+
+
+@pytest.fixture(scope="session")
+def say(request: pytest.FixtureRequest) -> Callable[[str], None]:
+    """Show a line of progress: full runs take long."""
+    capture = request.config.pluginmanager.getplugin("capturemanager")
+
+    def say(line: str) -> None:
+        with capture.global_and_fixture_disabled():
+            print(f"\n[chaos] {line}", end="", flush=True)
+
+    return say
+
+
+@pytest.fixture(scope="module", params=[{}])
+def hurt(request: pytest.FixtureRequest, say: Callable[[str], None]) -> Iterator[Hurt]:
+    """Bring up a stack with a module's parameters; its logs stay in ``.test/`` when a test failed."""
+    failed_before = request.session.testsfailed
+    with (
+        work_folder(ROOT / ".test" / uuid.uuid4().hex[:8]) as work,
+        Simulator(api_key=API_KEY, task_seconds=0.1) as simulator,
+    ):
+        provider = Provider(simulator.base_url, API_KEY, simulator_url=origin(simulator.base_url))
+        hook = work / "chaos"
+        wished = PARAMETERS | request.param
+        with stack_up(work, wished, provider=provider, beside=hook_files(hook), say=say) as run:
+            stack = Hurt(run, simulator, hook)
+            yield stack
+            stack.told.end()
+            failed = request.session.testsfailed > failed_before
+            if failed:
+                say(f"logs of the failed run: {[str(path) for path in run.save_logs()]}\n")
+    if not failed:
+        shutil.rmtree(work)
+
+
+@pytest.fixture
+def folder() -> str:
+    """Return a folder of the upload bucket that no other test uses, with its last slash."""
+    return f"t{uuid.uuid4().hex[:10]}/"

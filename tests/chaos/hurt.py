@@ -1,0 +1,288 @@
+"""A stack to be hurt: the deployed template with the hook beside its functions, and what is counted afterwards."""
+
+from __future__ import annotations
+
+import io
+import json
+import struct
+import threading
+import time
+import uuid
+import wave
+from collections import Counter
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from run import ROOT
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from run import Run
+    from simulator import Simulator
+
+SAMPLES = ROOT / "local" / "samples"
+GUARD_SECONDS = 90.0  # against hanging only
+ENDS = frozenset({"done", "failed", "rejected"})
+
+# The product's own patience, short, so that a death is got over within seconds. How they hang together stays: a lease
+# outlives the function's time, and a visibility timeout is no shorter than that time.
+SHORT_TIMES = {
+    "portraitcast.dispatch": {"CREATE_SECONDS": 1.5, "CHECK_SECONDS": 1.5, "LEASE_MARGIN": 0.5},
+    "portraitcast.submit": {"SWEEP_PATIENCE": 1.0},
+    "portraitcast.intake": {"TELLING_SECONDS": 1.0},
+}
+SHORT_TIMEOUT = 6  # submit's, s
+
+
+@dataclass(frozen=True, order=True)
+class Point:
+    """A place to die at: before or after the n-th call of this name that a function makes for a job."""
+
+    function: str
+    call: str
+    nth: int
+    when: str
+
+    def __str__(self) -> str:
+        return f"{self.function} dies {self.when} its {self.call} no. {self.nth}"
+
+
+def portrait_of(folder: str) -> bytes:
+    """Return the sample portrait as a file of its own, so that its check is not remembered."""
+    note = PngInfo()
+    note.add_text("Comment", folder)
+    file = io.BytesIO()
+    Image.open(SAMPLES / "portrait.png").save(file, "png", pnginfo=note, compress_level=1)
+    return file.getvalue()
+
+
+def voice(seconds: float) -> bytes:
+    """Return a voice that is quickly rendered: a hum."""
+    file = io.BytesIO()
+    with wave.open(file, "wb") as wav:
+        wav.setnchannels(1)
+        wav.setsampwidth(2)
+        wav.setframerate(8000)
+        wav.writeframes(b"".join(struct.pack("<h", 9000 * (n // 25 % 2)) for n in range(round(8000 * seconds))))
+    return file.getvalue()
+
+
+def hook_files(folder: Path) -> dict[str, bytes]:
+    """Return the modules to lay beside the functions, and make the folder that they look into."""
+    (folder / "armed").mkdir(parents=True)
+    return {
+        "sitecustomize.py": Path(__file__).with_name("hook.py").read_bytes(),
+        "chaos.json": json.dumps({"folder": str(folder)}).encode(),
+    }
+
+
+class Told:
+    """Every report that the stack's bus tells, through a queue of the tests' own."""
+
+    def __init__(self, run: Run) -> None:
+        self._sqs = run.client("sqs")
+        self._reports: dict[str, list[dict[str, Any]]] = {}
+        self._ended = threading.Event()
+        self._queue = self._sqs.create_queue(QueueName="told")["QueueUrl"]
+        names = ["QueueArn"]
+        arn = self._sqs.get_queue_attributes(QueueUrl=self._queue, AttributeNames=names)["Attributes"]["QueueArn"]
+        rule, events = {"Rule": "told", "EventBusName": run.outputs["event_bus"]}, run.client("events")
+        events.put_rule(
+            Name="told", EventBusName=rule["EventBusName"], EventPattern=json.dumps({"source": ["portraitcast"]})
+        )
+        events.put_targets(**rule, Targets=[{"Id": "queue", "Arn": arn}])
+        self._reader = threading.Thread(target=self._read, name="told", daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        while not self._ended.is_set():
+            answer = self._sqs.receive_message(QueueUrl=self._queue, WaitTimeSeconds=1, MaxNumberOfMessages=10)
+            for message in answer.get("Messages", []):
+                report = json.loads(message["Body"])["detail"]
+                self._reports[report["name"]] = [*self.of(report["name"]), report]
+                self._sqs.delete_message(QueueUrl=self._queue, ReceiptHandle=message["ReceiptHandle"])
+
+    def of(self, name: str) -> list[dict[str, Any]]:
+        """Return the reports of one job so far, in the order of their coming."""
+        return self._reports.get(name, [])
+
+    def ended(self, folder: str) -> int:
+        """Count the jobs of a folder that were told to have ended."""
+        return sum(
+            any(report["status"] in ENDS for report in reports)
+            for name, reports in list(self._reports.items())
+            if name.startswith(folder)
+        )
+
+    def end(self) -> None:
+        self._ended.set()
+        self._reader.join()
+
+
+class Hurt:
+    """The deployed stack, with a hand on its functions' lives."""
+
+    def __init__(self, run: Run, simulator: Simulator, folder: Path) -> None:
+        self.simulator, self.told, self.outputs = simulator, Told(run), run.outputs
+        self.client = run.client
+        self._folder = folder
+        self._s3, self._sqs, self._table = run.client("s3"), run.client("sqs"), run.client("dynamodb")
+        self._lambda = run.client("lambda")
+
+    def drop(self, key: str, content: bytes) -> str:
+        """Put a file into the upload bucket; return its version."""
+        version: str = self._s3.put_object(Bucket=self.outputs["upload_bucket"], Key=key, Body=content)["VersionId"]
+        return version
+
+    def report(self, name: str) -> dict[str, Any]:
+        """Return the report that lies beside a job's video."""
+        answer = self._s3.get_object(Bucket=self.outputs["results_bucket"], Key=f"{name}.json")
+        report: dict[str, Any] = json.loads(answer["Body"].read())
+        return report
+
+    def results(self, prefix: str) -> list[str]:
+        """Return the keys under `prefix` in the results bucket."""
+        pages = self._s3.get_paginator("list_objects_v2").paginate(Bucket=self.outputs["results_bucket"], Prefix=prefix)
+        return [item["Key"] for page in pages for item in page.get("Contents", [])]
+
+    # ------------------------------------------------------------------ the hook
+    @contextmanager
+    def recorded(self) -> Iterator[Counter[tuple[str, str]]]:
+        """Count the outside calls that are made meanwhile: (function, call) → times."""
+        calls: Counter[tuple[str, str]] = Counter()
+        (self._folder / "calls.jsonl").unlink(missing_ok=True)
+        (self._folder / "recording").touch()
+        try:
+            yield calls
+        finally:
+            (self._folder / "recording").unlink()
+            if (path := self._folder / "calls.jsonl").exists():
+                for line in path.read_text("utf-8").splitlines():
+                    entry = json.loads(line)
+                    calls[entry["function"], entry["call"]] += 1
+
+    def arm(self, point: Point) -> Callable[[], bool]:
+        """Let a function die at a point, once; returns what says whether it has."""
+        path = self._folder / "armed" / f"{uuid.uuid4().hex}.json"
+        part = path.with_suffix(".part")
+        part.write_text(json.dumps(asdict(point)), "utf-8")
+        part.rename(path)
+        return path.with_suffix(".dead").exists
+
+    def disarm(self) -> None:
+        """Let nobody die any more."""
+        for path in (self._folder / "armed").iterdir():
+            path.unlink()
+
+    @contextmanager
+    def short_times(self) -> Iterator[None]:
+        """Shorten submit's timeout, the queue's visibility timeout and the product's patience meanwhile."""
+        queue, submit = self.outputs["uploads_queue_url"], self.outputs["functions"]["submit"]
+        name = ["VisibilityTimeout"]
+        visible = self._sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=name)["Attributes"][name[0]]
+        timeout = self._lambda.get_function_configuration(FunctionName=submit)["Timeout"]
+        (self._folder / "constants.json").write_text(json.dumps(SHORT_TIMES), "utf-8")
+        self._set(SHORT_TIMEOUT, str(SHORT_TIMEOUT))
+        try:
+            yield
+        finally:
+            self.disarm()
+            (self._folder / "constants.json").unlink()
+            self._set(timeout, visible)
+
+    def _set(self, timeout: int, visibility: str) -> None:
+        """Set submit's timeout and the queue's, and start all functions anew: constants are read at their start."""
+        self._sqs.set_queue_attributes(
+            QueueUrl=self.outputs["uploads_queue_url"], Attributes={"VisibilityTimeout": visibility}
+        )
+        for function, name in self.outputs["functions"].items():
+            wish = {"Timeout": timeout} if function == "submit" else {}
+            self._lambda.update_function_configuration(
+                FunctionName=name, Description=f"started anew {uuid.uuid4().hex[:6]}", **wish
+            )
+
+    # ------------------------------------------------------------------ what happens by itself, sooner
+    def send(self, message: dict[str, Any]) -> None:
+        """Put a message into the uploads queue."""
+        self._sqs.send_message(QueueUrl=self.outputs["uploads_queue_url"], MessageBody=json.dumps(message))
+
+    def wait(
+        self, happened: Callable[[], bool], what: str, *, sweeps: bool = False, seconds: float = GUARD_SECONDS
+    ) -> None:
+        """Wait for something; with `sweeps` the schedule's message comes every second instead of every minute."""
+        deadline = time.monotonic() + seconds
+        swept = 0.0
+        while not happened():
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"{what}: not within {seconds:g} s")
+            if sweeps and time.monotonic() - swept > 1:
+                swept = time.monotonic()
+                self.send({"sweep": True})
+            time.sleep(0.1)
+
+    # ------------------------------------------------------------------ what is counted
+    def items(self) -> list[dict[str, Any]]:
+        """Return every item of the Jobs table: its keys, and the document where it holds one."""
+        pages = self._table.get_paginator("scan").paginate(TableName=self.outputs["table"], ConsistentRead=True)
+        return [
+            {"pk": item["pk"]["S"], "sk": item["sk"]["S"], "doc": json.loads(item["doc"]["S"]) if "doc" in item else {}}
+            for page in pages
+            for item in page["Items"]
+        ]
+
+    def jobs(self, folder: str) -> dict[str, dict[str, Any]]:
+        """Return the jobs of a folder as the table knows them, by name."""
+        docs = [item["doc"] for item in self.items() if item["sk"] == "JOB"]
+        return {doc["name"]: doc for doc in docs if f"{doc['name'].rpartition('/')[0]}/" == folder}
+
+    def tasks(self, folder: str) -> list[dict[str, Any]]:
+        """Return the provider's tasks of a folder's jobs: each was paid when it was created."""
+        return [task for task in self.simulator.state()["tasks"] if f"/{folder}" in task["audio_url"]]
+
+    def is_quiet(self) -> bool:
+        """Say whether nothing is left to do: no owner of a slot, no open create, no queue, nobody untold."""
+        for item in self.items():
+            doc = item["doc"]
+            if item["pk"] == "QUEUE":
+                return False
+            if item["pk"] == "SLOTS" and (doc["owners"] or doc["creating"] or doc["checking"] or doc["notices"]):
+                return False
+            if item["sk"] == "JOB" and (doc["revision"] > doc["told"] or doc["status"] in {"submitting", "rendering"}):
+                return False
+        return True
+
+    def dead_letters(self) -> list[str]:
+        """Take what lies in the dead-letter queue."""
+        url = self.outputs["dead_letter_queue_url"]
+        answer = self._sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10, VisibilityTimeout=0)
+        return [message["Body"] for message in answer.get("Messages", [])]
+
+    def executions(self, status: str) -> int:
+        """Count the executions of a status."""
+        pages = self.client("stepfunctions").get_paginator("list_executions")
+        arn = self.outputs["state_machine_arn"]
+        return sum(len(page["executions"]) for page in pages.paginate(stateMachineArn=arn, statusFilter=status))
+
+    def faults_of(self, folder: str, jobs: int) -> list[str]:
+        """Say what is wrong with a folder whose jobs should all have ended done, once; nothing if all is well."""
+        known, tasks = self.jobs(folder), self.tasks(folder)
+        wrong = [] if len(known) == jobs else [f"{len(known)} jobs instead of {jobs}"]
+        paid = Counter(task["audio_url"].partition(f"/{folder}")[2].partition("?")[0] for task in tasks)
+        wrong += [f"{name} was paid {times} times" for name, times in paid.items() if times > 1]
+        videos = {key for key in self.results(folder) if key.endswith(".mp4")}
+        if not len(tasks) == len(videos) == jobs:
+            wrong.append(f"{len(tasks)} tasks were created and {len(videos)} videos delivered for {jobs} jobs")
+        for name, job in known.items():
+            ends = {report["revision"] for report in self.told.of(name) if report["status"] in {"done", "failed"}}
+            report = self.report(name)
+            told = (report["status"], report["revision"], (report["task"] or {}).get("id"))
+            true = (job["status"], job["revision"], (job["task"] or {}).get("id"))
+            if job["status"] != "done" or told != true or len(ends) != 1:
+                wrong.append(f"{name}: table {true}, report {told}, {job['problem']}, ends told: {sorted(ends)}")
+        return wrong + [f"dead letter: {body}" for body in self.dead_letters()]
