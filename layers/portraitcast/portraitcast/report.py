@@ -102,16 +102,21 @@ def _message(job: Job, place: tuple[int | None, int | None], usual_seconds: floa
         if job.held:
             return f"Waiting in the queue: {_HELD[job.held]}."
         if place[0] is None or place[1] is None:
-            return "Waiting for its turn."
+            return f"Waiting for its turn.{_about_links(job)}"
         when = f"; its video should be there in {_about(place[0] * usual_seconds)}" if usual_seconds else ""
-        return f"Waiting for its turn: place {place[0]} of {place[1]}{when}."
+        return f"Waiting for its turn: place {place[0]} of {place[1]}{when}.{_about_links(job)}"
     if job.status == RENDERING:
-        return job.message or "The video is being made."
+        return job.message or f"The video is being made.{_about_links(job)}"
     if job.status == DONE:
         return f"The video is ready: {job.video_key}."
     if job.status == WITHDRAWN:
         return "The file that asked for this video was deleted before the job was sent."
     return job.problem["message"] if job.problem else job.message
+
+
+def _about_links(job: Job) -> str:
+    linked = any((file or {}).get("link") for file in (job.voice, job.portrait))
+    return " The video service looks at linked files itself; we have not seen them." if linked else ""
 
 
 def _about(seconds: float) -> str:
