@@ -32,6 +32,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--full", action="store_true", help="every crash point and storms of 300 voices, not a sample")
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "full: takes long; only with --full")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not config.getoption("--full"):
+        for item in items:
+            if item.get_closest_marker("full"):
+                item.add_marker(pytest.mark.skip(reason="in full runs only"))
+
+
 @pytest.fixture(scope="session")
 def full(request: pytest.FixtureRequest) -> bool:
     return bool(request.config.getoption("--full"))
@@ -49,9 +60,9 @@ def say(request: pytest.FixtureRequest) -> Callable[[str], None]:
     return say
 
 
-@pytest.fixture(scope="module", params=[{}])
+@pytest.fixture(scope="session", params=[{}])
 def hurt(request: pytest.FixtureRequest, say: Callable[[str], None]) -> Iterator[Hurt]:
-    """Bring up a stack with a module's parameters; its logs stay in ``.test/`` when a test failed."""
+    """Bring up a stack, with parameters of a test's own if it asks; its logs stay in ``.test/`` when a test failed."""
     failed_before = request.session.testsfailed
     with (
         work_folder(ROOT / ".test" / uuid.uuid4().hex[:8]) as work,

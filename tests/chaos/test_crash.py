@@ -78,12 +78,10 @@ def sampled(points: list[Point], jobs: int) -> list[list[Point]]:
     ]
 
 
-@pytest.mark.parametrize("shard", range(SHARDS))
+@pytest.mark.parametrize("shard", [0, *(pytest.param(n, marks=pytest.mark.full) for n in range(1, SHARDS))])
 def test_a_death_at_any_outside_call_loses_nothing_and_pays_nothing_twice(
     hurt: Hurt, folder: str, full: bool, say: Callable[[str], None], shard: int
 ) -> None:
-    if shard and not full:
-        pytest.skip("a sample needs one stack only")
     points = points_of(record(hurt, folder))
     jobs = [[point] for point in points[shard::SHARDS]] if full else sampled(points, SAMPLE_JOBS)
     wrong, alive = {}, []

@@ -105,12 +105,11 @@ def test_every_voice_of_a_storm_becomes_one_paid_video_and_the_provider_is_kept_
         assert counters["busy_seconds"] >= BUSY * (counters["last_end"] - counters["first_start"])
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("hurt", [{"MaxTasksInFlight": "20"}], indirect=True)
 def test_a_storm_of_repeated_events_with_twenty_tasks_in_flight_is_paid_once_too(
-    hurt: Hurt, folder: str, size: int, full: bool, say: Callable[[str], None]
+    hurt: Hurt, folder: str, size: int, say: Callable[[str], None]
 ) -> None:
-    if not full:
-        pytest.skip("in full runs only")
     wrong, counters = storm(hurt, folder, size, say, duplicates=True)
 
     assert not wrong
@@ -120,11 +119,10 @@ def test_a_storm_of_repeated_events_with_twenty_tasks_in_flight_is_paid_once_too
     assert counters["busy_seconds"] >= BUSY * (counters["last_end"] - counters["first_start"])
 
 
+@pytest.mark.full
 def test_a_storm_loses_nothing_and_pays_nothing_twice_while_one_call_in_twenty_fails(
-    hurt: Hurt, folder: str, size: int, full: bool, say: Callable[[str], None]
+    hurt: Hurt, folder: str, size: int, say: Callable[[str], None]
 ) -> None:
-    if not full:
-        pytest.skip("in full runs only")
     hurt.simulator.set(task_seconds=FEW_TASK_SECONDS)
     for effect in (False, True):  # the half of them after the call took effect
         hurt.simulator.fault({"status": 500, "effect": effect}, times=None, probability=FAILING / 2)
