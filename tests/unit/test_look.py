@@ -129,8 +129,8 @@ def test_a_task_that_waits_behind_another_is_looked_at_rarely() -> None:
 def test_the_wait_follows_from_how_long_the_task_has_run_by_the_providers_clock() -> None:
     fresh = after(dict(STATE), task("RUNNING", scheduled_after=350), at=360)
     nearly = after(dict(STATE), task("RUNNING", scheduled_after=0), at=360)
-    assert fresh["wait_seconds"] == MOST
-    assert LEAST <= nearly["wait_seconds"] <= 40
+    assert fresh["wait_seconds"] > 60
+    assert nearly["wait_seconds"] < LEAST
 
 
 def test_where_the_provider_names_no_beginning_it_counts_from_the_first_look_that_saw_it_run() -> None:

@@ -355,6 +355,7 @@ class Dispatch:
                 waiting_behind_others=len(slots.owners) > 1,
                 least=self._limits.min_wait,
                 most=self._limits.max_wait,
+                in_flight=len(slots.owners),
             )
             job.execution_input = {
                 "job": job.id,
@@ -362,6 +363,7 @@ class Dispatch:
                 "task": created.task_id,
                 "sent_at": job.task_sent_at,
                 "expected_seconds": round(expected, 1),
+                "in_flight": len(slots.owners),
                 "wait_seconds": wait,
             }
             job.change(now)

@@ -65,6 +65,7 @@ def _after(state: State, task: Task, now: float, least: float, most: float) -> S
         waiting_behind_others=task.status == "PENDING",
         least=least,
         most=most,
+        in_flight=int(state.get("in_flight", 1)),
     )
     return {**seen, "wait_seconds": wait}
 
