@@ -78,7 +78,7 @@ def every_15_seconds(work: float) -> tuple[int, float]:
 
 
 def simulated(shortest: float, longest: float, factor: float = 1.0) -> list[tuple[float, tuple[int, float], float]]:
-    """Return (expected, (looks, seconds unseen), work) of tasks whose work is factor x expected, give or take a tenth."""
+    """Return (expected, (looks, seconds unseen), work) of tasks whose work varies by a tenth."""
     chance = random.Random(1)  # noqa: S311  # the same tasks in each run
     tasks = []
     for _ in range(400):
