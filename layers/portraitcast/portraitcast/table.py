@@ -44,6 +44,9 @@ SEQUENCER_WIDTH: Final = 40  # S3: compare sequencers after padding the shorter 
 GONE_DAYS: Final = 14  # SQS keeps a message no longer, so no older event can come
 CHECK_DAYS: Final = 30
 DAY: Final = 86_400
+# s behind its time until a walk counts as lost and another may begin. Well below the queue's visibility timeout: who
+# died between claiming a walk and sending its message is the one whose own message comes again.
+WALK_PATIENCE: Final = 60.0
 TRIES: Final = 30  # of a compare-and-swap; each round somebody else has got on
 
 Item = dict[str, Any]
@@ -334,8 +337,7 @@ class Table:
                     Key=_key(f"FOLDER#{folder}", "STATE"),
                     UpdateExpression="SET walk_at = :due",
                     ConditionExpression="attribute_not_exists(walk_at) OR walk_at < :late",
-                    # A walk whose message was lost must not block the next for ever.
-                    ExpressionAttributeValues={":due": {"N": repr(due)}, ":late": {"N": repr(now - 60)}},
+                    ExpressionAttributeValues={":due": {"N": repr(due)}, ":late": {"N": repr(now - WALK_PATIENCE)}},
                 )
         except ConflictError:
             return False
