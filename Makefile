@@ -1,7 +1,7 @@
 # Everything is installed into .venv/ in this checkout, once; nothing outside it is touched.
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help demo local test test-unit test-integration test-e2e lint format lock pause resume build deploy clean
+.PHONY: help demo local test test-unit test-integration test-e2e test-chaos chaos storm lint format lock pause resume build deploy clean
 
 # The first Python here that is new enough; or PYTHON=/path/to/python3.12
 ifeq ($(origin PYTHON),undefined)
@@ -24,7 +24,7 @@ local: ## the stack on this machine until Ctrl-C: [PARAMS="Name=value …"], DAS
 	$(INSTALL) engine runtime
 	@.venv/engine/bin/python local/run.py
 
-test: test-unit test-integration test-e2e ## all tests
+test: test-unit test-integration test-e2e test-chaos ## all tests
 
 test-unit: ## rules and branches, without a network
 	$(INSTALL) test
@@ -37,6 +37,18 @@ test-integration: ## adapters against moto and the simulator
 test-e2e: ## the deployed template on the local engine
 	$(INSTALL) test engine runtime
 	.venv/test/bin/python -m pytest tests/e2e -q
+
+test-chaos: ## functions that die, and a small storm: a sample of chaos and storm
+	$(INSTALL) test engine runtime
+	.venv/test/bin/python -m pytest tests/chaos -q
+
+chaos: ## functions die before and after each of their outside calls (an hour)
+	$(INSTALL) test engine runtime
+	.venv/test/bin/python -m pytest tests/chaos/test_crash.py --full -q -s
+
+storm: ## 300 voices at once, three times (three quarters of an hour; leave the machine alone meanwhile)
+	$(INSTALL) test engine runtime
+	.venv/test/bin/python -m pytest tests/chaos/test_storm.py --full -q -s
 
 lint: ## ruff, mypy, cfn-lint, sam validate
 	$(INSTALL) lint sam

@@ -34,6 +34,7 @@ ENDS = frozenset({"done", "failed", "rejected"})
 # outlives the function's time, and a visibility timeout is no shorter than that time.
 SHORT_TIMES = {
     "portraitcast.dispatch": {"CREATE_SECONDS": 1.5, "CHECK_SECONDS": 1.5, "LEASE_MARGIN": 0.5},
+    "portraitcast.table": {"WALK_PATIENCE": 1.0},
     "portraitcast.submit": {"SWEEP_PATIENCE": 1.0},
     "portraitcast.intake": {"TELLING_SECONDS": 1.0},
 }
@@ -111,6 +112,10 @@ class Told:
     def of(self, name: str) -> list[dict[str, Any]]:
         """Return the reports of one job so far, in the order of their coming."""
         return self._reports.get(name, [])
+
+    def states(self, name: str) -> list[str]:
+        """Return the statuses of one job so far."""
+        return [report["status"] for report in self.of(name)]
 
     def ended(self, folder: str) -> int:
         """Count the jobs of a folder that were told to have ended."""
@@ -201,11 +206,13 @@ class Hurt:
         self._sqs.set_queue_attributes(
             QueueUrl=self.outputs["uploads_queue_url"], Attributes={"VisibilityTimeout": visibility}
         )
-        for function, name in self.outputs["functions"].items():
-            wish = {"Timeout": timeout} if function == "submit" else {}
-            self._lambda.update_function_configuration(
-                FunctionName=name, Description=f"started anew {uuid.uuid4().hex[:6]}", **wish
-            )
+        self._lambda.update_function_configuration(FunctionName=self.outputs["functions"]["submit"], Timeout=timeout)
+        self.start_anew()
+
+    def start_anew(self) -> None:
+        """Give every function fresh processes, which remember nothing."""
+        for name in self.outputs["functions"].values():
+            self._lambda.update_function_configuration(FunctionName=name, Description=uuid.uuid4().hex)
 
     # ------------------------------------------------------------------ what happens by itself, sooner
     def send(self, message: dict[str, Any]) -> None:
@@ -225,6 +232,13 @@ class Hurt:
                 swept = time.monotonic()
                 self.send({"sweep": True})
             time.sleep(0.1)
+
+    def abort(self, name: str) -> None:
+        """Abort the execution of a job, as a person would."""
+        (job,) = (item["doc"] for item in self.items() if item["sk"] == "JOB" and item["doc"]["name"] == name)
+        machine = self.outputs["state_machine_arn"].replace(":stateMachine:", ":execution:")
+        execution = f"{machine}:{job['id']}-{job['attempt']}-{job['watch']}"
+        self.client("stepfunctions").stop_execution(executionArn=execution)
 
     # ------------------------------------------------------------------ what is counted
     def items(self) -> list[dict[str, Any]]:
@@ -263,26 +277,27 @@ class Hurt:
         answer = self._sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10, VisibilityTimeout=0)
         return [message["Body"] for message in answer.get("Messages", [])]
 
-    def executions(self, status: str) -> int:
-        """Count the executions of a status."""
-        pages = self.client("stepfunctions").get_paginator("list_executions")
+    def is_watched(self) -> bool:
+        """Say whether an execution runs."""
         arn = self.outputs["state_machine_arn"]
-        return sum(len(page["executions"]) for page in pages.paginate(stateMachineArn=arn, statusFilter=status))
+        answer = self.client("stepfunctions").list_executions(stateMachineArn=arn, statusFilter="RUNNING")
+        return bool(answer["executions"])
 
-    def faults_of(self, folder: str, jobs: int) -> list[str]:
-        """Say what is wrong with a folder whose jobs should all have ended done, once; nothing if all is well."""
+    def faults_of(self, folder: str, jobs: int, ends: tuple[str, ...] = ("done",)) -> list[str]:
+        """Say what is wrong with a folder whose jobs should all have ended so, once; nothing if all is well."""
         known, tasks = self.jobs(folder), self.tasks(folder)
         wrong = [] if len(known) == jobs else [f"{len(known)} jobs instead of {jobs}"]
         paid = Counter(task["audio_url"].partition(f"/{folder}")[2].partition("?")[0] for task in tasks)
         wrong += [f"{name} was paid {times} times" for name, times in paid.items() if times > 1]
-        videos = {key for key in self.results(folder) if key.endswith(".mp4")}
-        if not len(tasks) == len(videos) == jobs:
-            wrong.append(f"{len(tasks)} tasks were created and {len(videos)} videos delivered for {jobs} jobs")
+        videos = {key.removesuffix(".mp4") for key in self.results(folder) if key.endswith(".mp4")}
+        done = {name for name, job in known.items() if job["status"] == "done"}
+        if len(tasks) != jobs or videos != done:
+            wrong.append(f"{jobs} jobs, {len(tasks)} tasks, {len(done)} done, {len(videos)} videos")
         for name, job in known.items():
-            ends = {report["revision"] for report in self.told.of(name) if report["status"] in {"done", "failed"}}
+            told_ends = {report["revision"] for report in self.told.of(name) if report["status"] in ENDS}
             report = self.report(name)
             told = (report["status"], report["revision"], (report["task"] or {}).get("id"))
             true = (job["status"], job["revision"], (job["task"] or {}).get("id"))
-            if job["status"] != "done" or told != true or len(ends) != 1:
-                wrong.append(f"{name}: table {true}, report {told}, {job['problem']}, ends told: {sorted(ends)}")
+            if job["status"] not in ends or told != true or len(told_ends) != 1:
+                wrong.append(f"{name}: table {true}, report {told}, {job['problem']}, ends told: {sorted(told_ends)}")
         return wrong + [f"dead letter: {body}" for body in self.dead_letters()]
