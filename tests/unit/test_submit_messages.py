@@ -9,6 +9,7 @@ import pytest
 
 from portraitcast.errors import ConflictError, NotFoundError, PortraitcastError, TryLaterError
 from portraitcast.jobs import Job
+from portraitcast.slots import Slots
 from portraitcast.submit import SWEEP_PAGE, SWEEP_PATIENCE, MessageError, Submit
 
 NOW = 1_772_337_600.0
@@ -42,7 +43,7 @@ class World:
     ) -> None:
         self.calls: list[Call] = []
         by_id = {job.id: job for job in jobs or []}
-        table = {"job": by_id.get, "open_jobs": ([*gone, *by_id], more)}
+        table = {"job": by_id.get, "open_jobs": ([*gone, *by_id], more), "slots": Slots(), "queue": []}
         parts = [
             Part(name, self.calls, table if name == "table" else answers.get(name))
             for name in ("table", "intake", "dispatch", "watch", "lingering", "queue", "teller")
@@ -244,12 +245,12 @@ def test_a_fault_of_ours_in_dispatch_is_not_hidden() -> None:
 # The sweep
 
 
-def test_a_sweep_tells_operators_and_frees_leaked_slots_once_with_its_first_page() -> None:
+def test_a_sweep_tells_operators_frees_leaked_slots_and_measures_once_with_its_first_page() -> None:
     first, later = World(), World()
     first.handle({"sweep": True})
     later.handle({"sweep": True, "cursor": "next"})
-    assert len(first.made("dispatch.free_leaked")) == len(first.made("teller.tell_operators")) == 1
-    assert later.made("dispatch.free_leaked") == later.made("teller.tell_operators") == []
+    for once in ("dispatch.free_leaked", "teller.tell_operators", "teller.measure"):
+        assert (len(first.made(once)), later.made(once)) == (1, [])
     assert first.made("table.open_jobs") == [("table.open_jobs", None, SWEEP_PAGE)]
     assert later.made("table.open_jobs") == [("table.open_jobs", "next", SWEEP_PAGE)]
 
