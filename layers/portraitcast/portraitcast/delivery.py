@@ -91,7 +91,8 @@ class Delivery:
             task = None
         if task is None or (self._life_is_over(job) and task.status != "SUCCEEDED"):
             self._free_slot(job)
-            return self._fail(job, state, _life_over(job), task)
+            why = state.get("fetch_error")  # it was made then, and only its task's end made it vanish
+            return self._fail(job, state, _not_delivered(job, why) if why else _life_over(job), task)
         if task.status == "UNKNOWN":
             return self._lost_sight(job, state)
         if not task.ended:
@@ -102,10 +103,8 @@ class Delivery:
         return self._task_failed(job, state, task)
 
     def _nothing_to_do(self, job: Job | None, state: State) -> State:
-        """Another call has brought this attempt to its end; what may be missing is the telling."""
-        if job is not None and job.untold:
-            self._teller.tell(job)
-        return {**state, "told": True}
+        """Another call has brought this attempt to its end; what may be missing is the telling and what follows it."""
+        return self._told(job, state)
 
     def _again(self, state: State, wait: float | None = None) -> State:
         seconds = wait if wait is not None else self._min_wait
@@ -159,7 +158,9 @@ class Delivery:
             if self._life_is_over(job):
                 return self._fail(job, state, _not_delivered(job, str(error)), task)
             tries = state.get("fetch_tries", 0) + 1
-            return self._again({**state, "fetch_tries": tries}, min(self._min_wait * 2**tries, RETRY_WAIT))
+            return self._again(
+                {**state, "fetch_tries": tries, "fetch_error": str(error)}, min(self._min_wait * 2**tries, RETRY_WAIT)
+            )
 
     def _is_there(self, job: Job) -> bool:
         """Whether this attempt's video was put before (and its function died before it could say so)."""
@@ -335,11 +336,18 @@ class Lingering:
         self._clock = clock
 
     def see_to(self, job_id: str, attempt: int, *, come_again: bool = True) -> None:
-        """Look whether the task has ended; free its slot then, come again else (the schedule comes by itself)."""
+        """Look whether the task has ended; free its slot then, come again else (the schedule comes by itself).
+
+        A task that made its video is remembered while it lives: the same files dropped again have it delivered.
+        """
         job = self._table.job(job_id)
         if job is None or job.attempt != attempt or not job.lingering:
             return
-        if self._clock() < job.lingering["until"] and not self._has_ended(job):
+        life_over = self._clock() >= job.lingering["until"]
+        if job.lingering.get("made") and not life_over:
+            return
+        status = self._end_of(job.lingering["task"])
+        if not status and not life_over:
             if come_again:
                 self._queue.send({"lingering": job_id, "attempt": attempt}, after=self._max_wait)
             return
@@ -347,20 +355,22 @@ class Lingering:
         def over(current: Job, slots: Slots) -> bool:
             if not current.lingering or current.attempt != attempt:
                 return False
-            current.lingering = None
+            made = status == "SUCCEEDED" and not life_over
+            current.lingering = {**current.lingering, "made": True} if made else None
             slots.free(owner_of(job_id, attempt))
             return True
 
         self._table.change(job_id, over)
 
-    def _has_ended(self, job: Job) -> bool:
-        assert job.lingering is not None  # noqa: S101  # the caller has looked
+    def _end_of(self, task: str) -> str | None:
+        """Return the status that a task has ended with, None while it goes on or the service can't tell."""
         try:
-            return self._emo.query(job.lingering["task"]).ended
+            found = self._emo.query(task)
         except JobRefusedError:
-            return True
+            return "UNKNOWN"
         except EmoError:
-            return False
+            return None
+        return found.status if found.ended else None
 
 
 def _mark(job: Job) -> str:

@@ -450,7 +450,7 @@ class Emo:
         }
         # A new connection for every call: one out of a pool may have been dropped by the other side unseen, and a
         # create that fails on it is one that nobody knows the outcome of.
-        session = self._session or _new_session()
+        session = self._session or new_session()
         ask = partial(
             session.request,
             method,
@@ -561,7 +561,8 @@ class _Session(requests.Session):
         """Find none."""
 
 
-def _new_session() -> requests.Session:
+def new_session() -> requests.Session:
+    """Return a session that sends nothing twice and neither follows nor reads redirects."""
     session = _Session()
     for scheme in ("http://", "https://"):
         session.mount(scheme, HTTPAdapter(max_retries=0))  # never sent again by a library

@@ -48,11 +48,11 @@ def allowed_url(url: str, extra_hosts: str) -> tuple[str, bool]:
     A host under ``.aliyuncs.com`` is fetched over https on port 443, though the provider writes http. Any other must be
     an origin of `extra_hosts` (``scheme://host:port``, comma-separated) exactly. Raises `FetchError`.
     """
-    parts = urlsplit(url)
     try:
+        parts = urlsplit(url)
         port = parts.port
     except ValueError:
-        raise FetchError("the link's port is no number") from None
+        raise FetchError("the link is not a plain http(s) link") from None
     if parts.scheme not in _PORTS or not parts.hostname or "@" in parts.netloc or "\\" in url:
         raise FetchError("the link is not a plain http(s) link")
     if _origin(parts) in {_origin(urlsplit(extra.strip())) for extra in extra_hosts.split(",") if extra.strip()}:
@@ -83,10 +83,10 @@ def fetched(
             response = _open(url, extra_hosts, session)
             with response:
                 digest, size = _copy(response, file, ends_at)
-        except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
+        except (requests.RequestException, urllib3.exceptions.HTTPError, ValueError) as error:
             raise FetchError(f"the connection failed ({type(error).__name__})") from None
         expected = response.headers.get("Content-Length")
-        if expected is not None and response.headers.get("Content-Encoding") is None and int(expected) != size:
+        if expected is not None and response.headers.get("Content-Encoding") is None and expected != str(size):
             raise FetchError(f"the video was cut off after {size} of {expected} bytes")
         file.seek(0)
         try:

@@ -269,7 +269,7 @@ class Intake:
         if self._made_already(job, decision):
             return self._asked_again(job, decision, now)
         same = decision.status == QUEUED and decision.fingerprint == job.fingerprint
-        if same and job.lingering:
+        if same and job.lingering and now < job.lingering["until"]:
             return self._take_up(job, decision, now)
         job.take += 1
         job.task = job.execution_input = job.task_sent_at = job.asked_again_at = job.boxes = job.video_cost = None

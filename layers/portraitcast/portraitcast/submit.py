@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from portraitcast.delivery import Lingering
     from portraitcast.dispatch import Dispatch
     from portraitcast.intake import Intake
+    from portraitcast.jobs import Job
     from portraitcast.messages import Queue
     from portraitcast.table import Table
     from portraitcast.telling import Teller
@@ -105,9 +106,9 @@ class Submit:
     def _s3_event(self, record: dict[str, Any]) -> None:
         try:
             s3_object = record["s3"]["object"]
-            removed = str(record["eventName"]).split(":")[0].removeprefix("s3:") == "ObjectRemoved"
+            removed = str(record["eventName"]).removeprefix("s3:").startswith("ObjectRemoved:")
             key = unquote_plus(s3_object["key"])
-        except (KeyError, TypeError) as error:
+        except (AttributeError, KeyError, TypeError) as error:
             raise MessageError("an S3 event lacks its key or its name") from error
         self._intake.arrive(
             key,
@@ -122,6 +123,13 @@ class Submit:
             self._watch.follow(job_id, attempt, ended_watch)
         elif (job := self._table.job(job_id)) is not None and job.attempt == attempt:
             self._watch.start(job)
+
+    def _see_to(self, job: Job) -> None:
+        self._teller.tell(job)
+        if job.status in AT_PROVIDER:
+            self._watch.see_to(job)
+        if job.lingering:
+            self._lingering.see_to(job.id, job.attempt, come_again=False)
 
     def _measure(self) -> None:
         """Measure how the stack stands."""
@@ -141,10 +149,9 @@ class Submit:
             job = self._table.job(job_id)
             if job is None or self._clock() - job.changed_at < SWEEP_PATIENCE:
                 continue
-            self._teller.tell(job)
-            if job.status in AT_PROVIDER:
-                self._watch.see_to(job)
-            if job.lingering:
-                self._lingering.see_to(job.id, job.attempt, come_again=False)
+            try:
+                self._see_to(job)
+            except PortraitcastError:  # the others of the page are looked at all the same
+                log.exception("a job could not be seen to", extra={"job": job.id})
         if more:
             self._queue.send({"sweep": True, "cursor": more})
