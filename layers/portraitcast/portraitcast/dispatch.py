@@ -25,7 +25,7 @@ from portraitcast.emo import (
 from portraitcast.errors import ConflictError, Problem
 from portraitcast.jobs import AT_PROVIDER, FAILED, QUEUED, REJECTED, RENDERING, SUBMITTING, Job, owner_of
 from portraitcast.limits import VOICE_MAX_SECONDS
-from portraitcast.names import short_hash
+from portraitcast.names import classify, short_hash
 from portraitcast.prices import CHECK_CNY, video_fee
 from portraitcast.refusals import account_refuses_job, no_usable_answer, portrait_refused, provider_refused
 from portraitcast.slots import Creating, Hold, Slots, beijing_day
@@ -240,18 +240,32 @@ class Dispatch:
         except EmoError as error:
             self._checked(job)
             return self._not_sent(job, error)
-        job.checks_paid += 1
         now = self._clock()
         if isinstance(answer, CheckPassed):
             job.boxes = {"face": list(answer.boxes.face), "ext": list(answer.boxes.ext)}
             if sha:
                 self._table.put_check(passed_key, job.boxes, now)
+            self._count_check(job)
             return True
         problem = portrait_refused(answer.code, answer.message, answer.request_id, job.portrait)
         if sha:
             self._table.put_check(refused_key, problem.as_dict(), now)
+        self._count_check(job)
         self._checked(job)
         return self._reject(job, problem, shared=_is_shared(job))
+
+    def _count_check(self, job: Job) -> None:
+        """Count a check as paid at once: a job that was changed meanwhile is decided anew, from memory."""
+
+        def count(current: Job, _: Slots) -> bool:
+            current.checks_paid += 1
+            return True
+
+        job.checks_paid += 1
+        try:
+            self._table.commit(job=job)
+        except ConflictError:
+            self._table.change(job.id, count, with_slots=False)
 
     def _checked(self, job: Job) -> None:
         def over(slots: Slots) -> bool:
@@ -278,7 +292,6 @@ class Dispatch:
                 return False  # changed meanwhile: the next step looks at it again
             if answered:
                 slots.well_again(job.id)
-            current.checks_paid = job.checks_paid
             _end(current, REJECTED, problem, self._clock(), keep_looking=shared)
             return True
 
@@ -611,8 +624,14 @@ def _back_to_its_place(job: Job, slots: Slots, now: float) -> None:
 def _end(job: Job, status: str, problem: Problem, now: float, *, keep_looking: bool) -> None:
     job.status, job.problem, job.message = status, problem.as_dict(), ""
     job.queue_key, job.place_key, job.held = None, None, None
-    job.look_in = [short_hash(job.folder)] if keep_looking else []
+    job.look_in = _folders(job) if keep_looking else []
     job.change(now)
+
+
+def _folders(job: Job) -> list[str]:
+    """Return the folders whose files may mend a job: its own and its portrait's."""
+    portrait = classify((job.portrait or {}).get("key") or "")
+    return sorted({short_hash(folder) for folder in (job.folder, portrait.folder if portrait else job.folder)})
 
 
 def _seconds(job: Job) -> float:
