@@ -463,17 +463,16 @@ def test_a_create_whose_function_died_is_looked_for_once_its_lease_is_over(world
     assert len(world.tasks()) == 2, "each is paid once"
 
 
-DEATHS = [
-    ("table", "commit", range(1, 9)),
-    ("table", "put_file", range(1, 3)),
+DEATHS = [  # tests/chaos goes through all; these are the ones that matter most
+    ("table", "commit", range(2, 7)),
     ("emo", "check_portrait", [1]),
-    ("emo", "query", [1, 2]),
+    ("emo", "query", [1]),
     ("emo", "list_tasks", [1]),
-    ("results", "put_report", range(1, 6)),
+    ("results", "put_report", [1, 4]),
     ("results", "put_video", [1]),
-    ("teller", "publish", range(1, 6)),
+    ("teller", "publish", [1, 4]),
     ("executions", "start", [1]),
-    ("queue", "send", range(1, 5)),
+    ("queue", "send", range(1, 4)),
 ]
 
 
