@@ -125,6 +125,11 @@ class Links:
         return links
 
 
+def _is_ours(metadata: dict[str, str], report: dict[str, Any]) -> bool:
+    """Whether an object under a report's key is a report of the same job; anybody may have put something there."""
+    return metadata.get("job") == report["job"] and metadata.get("revision", "").isdecimal()
+
+
 class Results:
     """The results bucket: reports and videos."""
 
@@ -159,7 +164,7 @@ class Results:
                 there = self._report(key)
             if there is None:
                 etag = None
-            elif there[1].get("job") == report["job"] and int(there[1].get("revision", "0")) >= report["revision"]:
+            elif _is_ours(there[1], report) and int(there[1]["revision"]) >= report["revision"]:
                 return there[0]
             else:
                 etag = there[0]

@@ -246,12 +246,16 @@ class Table:
                         ExpressionAttributeValues={":s": item["seq"], ":v": item["ver"]},
                     )
                 else:  # found without an event (a scan): looked at just now; the last event's place in the order stays
+                    values = {":s": item["seq"], ":v": item["ver"], ":d": item["doc"]}
+                    if file.gone:
+                        values[":e"] = item["expires"]
                     self._client.update_item(
                         TableName=self._name,
                         Key=_key(pk, sk),
-                        UpdateExpression="SET ver = :v, doc = :d, seq = if_not_exists(seq, :s)",
+                        UpdateExpression="SET ver = :v, doc = :d, seq = if_not_exists(seq, :s)"
+                        + (", expires = :e" if file.gone else " REMOVE expires"),
                         ConditionExpression="attribute_not_exists(pk) OR ver <> :v",
-                        ExpressionAttributeValues={":s": item["seq"], ":v": item["ver"], ":d": item["doc"]},
+                        ExpressionAttributeValues=values,
                     )
         except ConflictError:
             return False
