@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import av
 
+from page import still
 from run import ROOT, Ended, RunError, ended_by_signals, stack_up, work_folder
 
 if TYPE_CHECKING:
@@ -122,7 +124,15 @@ def make_video(run: Run, portrait: Path, voice: Path, say: Callable[[str], None]
     s3.download_file(run.outputs["results_bucket"], report["video"]["key"], str(target))
     (run.work / f"{voice.stem}.json").write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", "utf-8")
     say(f"video: {describe_video(target)}")
+    write_page(run.work, report, portrait, target)
     return target
+
+
+def write_page(work: Path, report: dict[str, Any], portrait: Path, video: Path) -> None:
+    """Write ``index.html``, which shows the job, with the portrait beside it; the video is there already."""
+    beside = work / f"{video.stem}{portrait.suffix}"
+    shutil.copyfile(portrait, beside)
+    (work / "index.html").write_text(still(report, beside.name, video.name), "utf-8")
 
 
 def run_demo() -> int:
@@ -138,7 +148,7 @@ def run_demo() -> int:
                 except RunError as error:
                     logs = [run.work / "engine.log", run.work / "simulator.log", *run.save_logs()]
                     raise RunError("\n".join([str(error), "Look into:", *(f"  {path}" for path in logs)])) from error
-        print(f"\nYour video: {video}", flush=True)
+        print(f"\nTo look at: {video.parent / 'index.html'}\nYour video: {video}", flush=True)
     except Ended as end:
         print(f"\n{end}: ended.", file=sys.stderr)
         return 130

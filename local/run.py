@@ -31,6 +31,7 @@ from botocore.config import Config
 
 from install import InstallError
 from package import PackageError, build, package, read_template, uploader
+from page import serve
 from stack import StackError, deploy
 
 if TYPE_CHECKING:
@@ -477,6 +478,8 @@ Ready. Drop a portrait and a voice of one name, and look for the video:
   aws s3 cp s3://{results_bucket}/acme/line-01.json -
   aws s3 cp s3://{results_bucket}/acme/line-01.mp4 .
 
+Or in a browser, with all jobs to look at: {page}
+
 All addresses are in {file}. Ctrl-C ends it and forgets everything."""
 
 
@@ -488,10 +491,13 @@ def run_local() -> int:
             parameters = read_parameters(
                 os.environ.get("PARAMS", ""), read_template(ROOT / "template.yaml")["Parameters"]
             )
-            with stack_up(work, parameters, provider=named_provider(os.environ)) as run:
+            with (
+                stack_up(work, parameters, provider=named_provider(os.environ)) as run,
+                serve(run.client("s3"), run.outputs["upload_bucket"], run.outputs["results_bucket"]) as page,
+            ):
                 try:
                     write_whole(path, run.outputs)
-                    print(GUIDE.format(**run.outputs, file=path.relative_to(ROOT)), flush=True)
+                    print(GUIDE.format(**run.outputs, page=page, file=path.relative_to(ROOT)), flush=True)
                     while True:
                         check()
                         run.check()
