@@ -266,7 +266,7 @@ def test_a_sweep_tells_every_job_and_sees_to_the_watch_of_those_at_the_provider(
 
 
 def test_a_sweep_sees_to_a_task_that_lives_on_after_its_job_and_starts_no_second_timer() -> None:
-    world = World([job(1, "failed", lingering={"until": NOW})])
+    world = World([job(1, "failed", lingering={"until": NOW, "attempt": 2})])
     world.handle({"sweep": True})
     assert world.made("lingering.see_to") == [("lingering.see_to", ID, 2, ("come_again", False))]
 

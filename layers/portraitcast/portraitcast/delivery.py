@@ -306,7 +306,11 @@ class Delivery:
             if cancelled:
                 slots.free(owner_of(job.id, job.attempt))
             else:
-                current.lingering = {"task": state["task"], "until": state["sent_at"] + TASK_LIFE}
+                current.lingering = {
+                    "task": state["task"],
+                    "attempt": job.attempt,
+                    "until": state["sent_at"] + TASK_LIFE,
+                }
             current.change(self._clock())
             return True
 
@@ -341,7 +345,7 @@ class Lingering:
         A task that made its video is remembered while it lives: the same files dropped again have it delivered.
         """
         job = self._table.job(job_id)
-        if job is None or job.attempt != attempt or not job.lingering:
+        if job is None or not job.lingering or job.lingering["attempt"] != attempt:
             return
         life_over = self._clock() >= job.lingering["until"]
         if job.lingering.get("made") and not life_over:
@@ -353,7 +357,7 @@ class Lingering:
             return
 
         def over(current: Job, slots: Slots) -> bool:
-            if not current.lingering or current.attempt != attempt:
+            if not current.lingering or current.lingering["attempt"] != attempt:
                 return False
             made = status == "SUCCEEDED" and not life_over
             current.lingering = {**current.lingering, "made": True} if made else None

@@ -593,8 +593,9 @@ class Dispatch:
                 if slots.creating and owner_of(slots.creating.job, slots.creating.attempt) == owner:
                     return False
                 job = self._table.job(job_id)
-                in_use = job and job.attempt == int(attempt) and (job.status in AT_PROVIDER or job.lingering)
-                return not in_use and slots.free(owner)
+                rendering = job and job.attempt == int(attempt) and job.status in AT_PROVIDER
+                lingering = job and job.lingering and job.lingering["attempt"] == int(attempt)
+                return not rendering and not lingering and slots.free(owner)
 
             if self._table.change_slots(leaked):
                 log.warning("a leaked slot was freed", extra={"owner": owner})

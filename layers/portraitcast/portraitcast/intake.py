@@ -162,6 +162,7 @@ class Intake:
 
         Returns the job as it is now, or None when the files make none.
         """
+        changed = False
         for _ in range(TRIES):
             job, sounds, jsons = self._table.job_and_files(job_id)
             revision = job.revision if job else 0
@@ -178,11 +179,12 @@ class Intake:
             except NotFoundError:
                 self._look_again(reader.last)
                 continue
+            changed = changed or (job is not None and job.revision != revision)
             if job is not None and job.status == WAITING and reader.changed_since():
                 continue
             if job is not None and job.status == WAITING and decision.ready_at is not None:
                 self._walk_at(short_hash(about.folder), decision.ready_at)
-            if job is not None and (job.revision != revision or self._clock() - job.changed_at > TELLING_SECONDS):
+            if job is not None and (changed or self._clock() - job.changed_at > TELLING_SECONDS):
                 self._teller.tell(job)  # whoever else changed it a moment ago is telling it
             return job
         raise TryLaterError(f"job {job_id} is being changed by too many at once")
@@ -269,13 +271,13 @@ class Intake:
         if self._made_already(job, decision):
             return self._asked_again(job, decision, now)
         same = decision.status == QUEUED and decision.fingerprint == job.fingerprint
-        if same and job.lingering and now < job.lingering["until"]:
+        living = job.lingering and job.lingering["attempt"] == job.attempt and now < job.lingering["until"]
+        if same and living:
             return self._take_up(job, decision, now)
         job.take += 1
         job.task = job.execution_input = job.task_sent_at = job.asked_again_at = job.boxes = job.video_cost = None
         job.checks_paid, job.retried, job.adopted, job.follow_up, job.place_key = 0, False, False, False, None
-        job.lingering = None
-        return self._set(job, decision, now)
+        return self._set(job, decision, now)  # a task that lingers keeps its slot until it has ended
 
     def _made_already(self, job: Job, decision: Decision) -> bool:
         """Whether the very video that is asked for has been delivered and is still there."""

@@ -129,7 +129,7 @@ class Submit:
         if job.status in AT_PROVIDER:
             self._watch.see_to(job)
         if job.lingering:
-            self._lingering.see_to(job.id, job.attempt, come_again=False)
+            self._lingering.see_to(job.id, job.lingering["attempt"], come_again=False)
 
     def _measure(self) -> None:
         """Measure how the stack stands."""
