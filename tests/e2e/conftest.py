@@ -5,6 +5,7 @@ Tests share it, each in folders of its own (the fixture ``folder``).
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 import time
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from makers import face, new_folder, voice
 
 from run import ROOT, Provider, Run, origin, stack_up, work_folder
 from simulator import Simulator
@@ -35,24 +37,26 @@ PARAMETERS = {
 }
 
 
-class Events:
-    """Everything that the stack's bus tells, as it comes, through a queue that the tests subscribe to it."""
+class Inbox:
+    """What comes to a queue of the tests' own, in the order of its coming."""
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: Run, name: str) -> None:
         self._sqs = run.client("sqs")
         self._changed = threading.Condition()
-        self._reports: list[Report] = []
+        self._told: list[Report] = []
         self._ended = threading.Event()
-        self._queue = self._sqs.create_queue(QueueName=f"test-events-{uuid.uuid4().hex}")["QueueUrl"]
-        arn = self._sqs.get_queue_attributes(QueueUrl=self._queue, AttributeNames=["QueueArn"])["Attributes"][
-            "QueueArn"
-        ]
-        rule = {"Name": "test-events", "EventBusName": run.outputs["event_bus"]}
-        events = run.client("events")
-        events.put_rule(**rule, EventPattern=json.dumps({"source": ["portraitcast"]}))
-        events.put_targets(Rule=rule["Name"], EventBusName=rule["EventBusName"], Targets=[{"Id": "queue", "Arn": arn}])
-        self._reader = threading.Thread(target=self._read, name="events", daemon=True)
+        self._queue = self._sqs.create_queue(QueueName=f"test-{name}-{uuid.uuid4().hex}")["QueueUrl"]
+        attributes = self._sqs.get_queue_attributes(QueueUrl=self._queue, AttributeNames=["QueueArn"])
+        self.arn: str = attributes["Attributes"]["QueueArn"]
+        senders = {"Effect": "Allow", "Principal": "*", "Action": "sqs:SendMessage", "Resource": self.arn}
+        policy = json.dumps({"Version": "2012-10-17", "Statement": [senders]})
+        self._sqs.set_queue_attributes(QueueUrl=self._queue, Attributes={"Policy": policy})
+        self._reader = threading.Thread(target=self._read, name=name, daemon=True)
         self._reader.start()
+
+    def unpack(self, body: Report) -> Report:
+        """Return what a message's body is about."""
+        raise NotImplementedError
 
     def _read(self) -> None:
         while not self._ended.is_set():
@@ -60,33 +64,90 @@ class Events:
             for message in answer.get("Messages", []):
                 self._sqs.delete_message(QueueUrl=self._queue, ReceiptHandle=message["ReceiptHandle"])
                 with self._changed:
-                    self._reports.append(json.loads(message["Body"])["detail"])
+                    self._told.append(self.unpack(json.loads(message["Body"])))
                     self._changed.notify_all()
 
     def end(self) -> None:
         self._ended.set()
         self._reader.join()
 
-    def of(self, name: str) -> list[Report]:
-        """Return the reports of one job so far, in the order of their coming."""
+    def so_far(self) -> list[Report]:
+        """Return all that has come."""
         with self._changed:
-            return [report for report in self._reports if report["name"] == name]
+            return list(self._told)
 
-    def wait(self, wanted: Callable[[Report], bool], seconds: float = GUARD_SECONDS) -> Report:
-        """Return the first report, past or to come, that is wanted."""
+    def wait(self, wanted: Callable[[Report], bool], seconds: float = GUARD_SECONDS, *, since: int = 0) -> Report:
+        """Return the first, past or to come, that is wanted; `since` leaves out as many of the oldest."""
         deadline = time.monotonic() + seconds
         with self._changed:
-            seen = 0
+            seen = since
             while True:
-                for report in self._reports[seen:]:
-                    if wanted(report):
-                        return report
-                seen = len(self._reports)
+                for told in self._told[seen:]:
+                    if wanted(told):
+                        return told
+                seen = max(seen, len(self._told))
                 left = deadline - time.monotonic()
                 if left <= 0:
-                    told = [(report["name"], report["revision"], report["status"]) for report in self._reports[-20:]]
-                    raise TimeoutError(f"nothing of the kind was told in {seconds} s; last told: {told}")
+                    last = [self.short(told) for told in self._told[-20:]]
+                    raise TimeoutError(f"nothing of the kind was told in {seconds} s; last told: {last}")
                 self._changed.wait(left)
+
+    def short(self, told: Report) -> object:
+        """Return what tells one from another in a failure's words."""
+        raise NotImplementedError
+
+
+class Events(Inbox):
+    """Everything that the stack's bus tells: reports."""
+
+    def __init__(self, run: Run) -> None:
+        super().__init__(run, "events")
+        rule = {"Name": "test-events", "EventBusName": run.outputs["event_bus"]}
+        events = run.client("events")
+        events.put_rule(**rule, EventPattern=json.dumps({"source": ["portraitcast"]}))
+        events.put_targets(
+            Rule=rule["Name"], EventBusName=rule["EventBusName"], Targets=[{"Id": "queue", "Arn": self.arn}]
+        )
+
+    def unpack(self, body: Report) -> Report:
+        detail: Report = body["detail"]
+        return detail
+
+    def short(self, told: Report) -> object:
+        return told["name"], told["revision"], told["status"]
+
+    def of(self, name: str) -> list[Report]:
+        """Return the reports of one job so far, in the order of their coming."""
+        return [report for report in self.so_far() if report["name"] == name]
+
+
+class Notices(Inbox):
+    """Everything that a topic sends: ``Subject``, ``Message`` and, by name, the values of its attributes."""
+
+    def __init__(self, run: Run, name: str, topic: str) -> None:
+        super().__init__(run, name)
+        run.client("sns").subscribe(TopicArn=topic, Protocol="sqs", Endpoint=self.arn)
+
+    def unpack(self, body: Report) -> Report:
+        attributes = {name: value["Value"] for name, value in body.get("MessageAttributes", {}).items()}
+        return {"subject": body["Subject"], "message": body["Message"], "attributes": attributes}
+
+    def short(self, told: Report) -> object:
+        return told["subject"]
+
+    def of(self, name: str) -> list[Report]:
+        """Return the notices of one job so far, each as it came, with its ``report``."""
+        found = [notice | {"report": json.loads(notice["message"])} for notice in self.so_far()]
+        return [notice for notice in found if notice["report"]["name"] == name]
+
+    def wait_for(self, report: Report) -> Report:
+        """Return the notice that tells this very revision of a job."""
+
+        def told(notice: Report) -> bool:
+            content = json.loads(notice["message"])
+            return bool(content["job"] == report["job"] and content["revision"] == report["revision"])
+
+        return self.wait(told)
 
 
 class Stack:
@@ -100,12 +161,21 @@ class Stack:
         The EMO simulator, in this process.
     events
         What the bus has told.
+    notices, operators
+        What the topic of the jobs has sent, and the one of the operators.
     """
 
-    def __init__(self, run: Run, simulator: Simulator, events: Events) -> None:
-        self.run, self.simulator, self.events = run, simulator, events
+    def __init__(self, run: Run, simulator: Simulator) -> None:
+        self.run, self.simulator = run, simulator
         self.outputs = run.outputs
-        self.s3 = run.client("s3")
+        self.s3, self._sqs = run.client("s3"), run.client("sqs")
+        self.events = Events(run)
+        self.notices = Notices(run, "notices", run.outputs["topic_arn"])
+        self.operators = Notices(run, "operators", run.outputs["operator_topic_arn"])
+
+    def end(self) -> None:
+        for inbox in (self.events, self.notices, self.operators):
+            inbox.end()
 
     def client(self, service: str) -> Any:
         """Return a boto3 client with all rights."""
@@ -116,6 +186,11 @@ class Stack:
         body = content.read_bytes() if isinstance(content, Path) else content
         version: str = self.s3.put_object(Bucket=self.outputs["upload_bucket"], Key=key, Body=body)["VersionId"]
         return version
+
+    def drop_pair(self, name: str, portrait: bytes | None = None, sound: bytes | None = None) -> None:
+        """Drop a portrait and a voice of one name, by default those that most tests share."""
+        self.drop(f"{name}.png", portrait or face())
+        self.drop(f"{name}.wav", sound or voice())
 
     def delete(self, key: str) -> None:
         """Delete a file in the upload bucket, as a person would."""
@@ -145,6 +220,46 @@ class Stack:
             lambda report: report["name"] == name and report["status"] in status and report["revision"] > after, seconds
         )
 
+    @staticmethod
+    def until(happened: Callable[[], object], what: str) -> None:
+        """Wait for what nobody tells: asks again and again, `GUARD_SECONDS` at most."""
+        deadline = time.monotonic() + GUARD_SECONDS
+        while not happened():
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"not within {GUARD_SECONDS} s: {what}")
+            time.sleep(0.05)
+
+    def tasks(self, part: str) -> list[dict[str, Any]]:
+        """Return the simulator's tasks, oldest first, whose links hold `part`: a folder, or a file of ASCII name."""
+        return [task for task in self.simulator.state()["tasks"] if part in task["audio_url"] + task["image_url"]]
+
+    def send(self, message: dict[str, Any]) -> None:
+        """Send a message to the uploads queue, as ``make pause`` does, and wait until submit has handled it."""
+        self._sqs.send_message(QueueUrl=self.outputs["uploads_queue_url"], MessageBody=json.dumps(message))
+        self.until(self.is_drained, f"{message} is handled")
+
+    def is_drained(self) -> bool:
+        """Whether no message of the uploads queue waits to be handled or is being handled; timers may still come."""
+        names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
+        counts = self._sqs.get_queue_attributes(QueueUrl=self.outputs["uploads_queue_url"], AttributeNames=names)
+        return all(counts["Attributes"][name] == "0" for name in names)
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """Start no task meanwhile: what is dropped is taken in as a whole, however busy the machine is."""
+        self.send({"pause": True})
+        try:
+            yield
+        finally:
+            self.send({"pause": False})
+
+    def pass_through(self) -> None:
+        """Drop a pair and wait for its video: what was dropped before and could be sent has been sent by then."""
+        name = f"{new_folder()}later"
+        self.drop_pair(name)
+        self.wait_report(name, "done")
+        self.until(self.is_drained, "the uploads queue is empty")
+
     def logs(self, function: str) -> str:
         """Return what a function has logged."""
         return self.run.logs(function)
@@ -165,9 +280,9 @@ def stack(request: pytest.FixtureRequest) -> Iterator[Stack]:
                 print(f"\n[stack] {line}", end="", flush=True)
 
         with stack_up(work, PARAMETERS, provider=provider, try_sam=True, say=say) as run:
-            events = Events(run)
-            yield Stack(run, simulator, events)
-            events.end()
+            deployed = Stack(run, simulator)
+            yield deployed
+            deployed.end()
             if request.session.testsfailed:
                 say(f"logs of the failed run: {[str(path) for path in run.save_logs()]}\n")
     if not request.session.testsfailed:
@@ -179,4 +294,19 @@ def stack(request: pytest.FixtureRequest) -> Iterator[Stack]:
 @pytest.fixture
 def folder() -> str:
     """Return a folder of the upload bucket that no other test uses, with its last slash."""
-    return f"t{uuid.uuid4().hex[:10]}/"
+    return new_folder()
+
+
+@pytest.fixture
+def simulator(stack: Stack) -> Iterator[Simulator]:
+    """Return the simulator, and make it behave again afterwards."""
+    yield stack.simulator
+    stack.simulator.clear_faults()
+    stack.simulator.trouble("ok")
+    stack.simulator.set(manual=False)
+    stack.simulator.finish()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run last what judges the whole session."""
+    items.sort(key=lambda item: item.path.name == "test_the_end.py")
