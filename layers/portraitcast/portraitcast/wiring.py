@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
     from portraitcast.buckets import Results
     from portraitcast.config import Places, Provider
     from portraitcast.table import Table
+
+# Most invocations measure nothing; Powertools' advice for functions of that kind.
+warnings.filterwarnings("ignore", "No application metrics to publish")
 
 KEY_CACHE_SECONDS = 60  # a rotated key is in use a minute later, without redeploying
 
