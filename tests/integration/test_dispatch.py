@@ -405,23 +405,23 @@ def test_the_days_budget_stops_creates_until_the_next_beijing_day_and_tells_oper
 # ---------------------------------------------------------------------- the portrait check
 def test_many_voices_of_one_portrait_need_one_check_and_a_new_ratio_another(world: World) -> None:
     world.drop("acme/anna.png", portrait())
-    for n in range(12):
+    for n in range(7):
         world.drop(f"acme/{n}.wav", voice(pitch=0.05 + n / 100))
     world.drop("acme/wide.wav", voice())
     world.drop("acme/wide.json", {"parameters": {"ratio": "3:4"}})
     world.run()
-    assert {world.status(f"acme/{n}") for n in [*range(12), "wide"]} == {"done"}
+    assert {world.status(f"acme/{n}") for n in [*range(7), "wide"]} == {"done"}
     assert world.requests("check") == 2
-    paid = [(r["cost_cny"]["check"]) for n in [*range(12), "wide"] if (r := world.report(f"acme/{n}"))]
+    paid = [(r["cost_cny"]["check"]) for n in [*range(7), "wide"] if (r := world.report(f"acme/{n}"))]
     assert sum(paid) == pytest.approx(2 * 0.004), "each check is on one report only"
 
 
 def test_a_refused_portrait_is_checked_once_for_all_its_voices_and_again_when_it_comes_anew(world: World) -> None:
     world.drop("acme/anna.png", portrait(note="FullFace"))
-    for n in range(4):
+    for n in range(3):
         world.drop(f"acme/{n}.wav", voice(pitch=0.05 + n / 100))
     world.run()
-    assert {(world.status(f"acme/{n}"), world.error(f"acme/{n}")) for n in range(4)} == {
+    assert {(world.status(f"acme/{n}"), world.error(f"acme/{n}")) for n in range(3)} == {
         ("rejected", "PortraitRefused")
     }
     assert world.requests("check") == 1
@@ -430,7 +430,7 @@ def test_a_refused_portrait_is_checked_once_for_all_its_voices_and_again_when_it
     assert world.requests("check") == 2, "the same bytes uploaded anew are another try"
     world.drop("acme/anna.png", portrait())
     world.run()
-    assert {world.status(f"acme/{n}") for n in range(4)} == {"done"}
+    assert {world.status(f"acme/{n}") for n in range(3)} == {"done"}
 
 
 def test_boxes_of_one_portrait_are_never_used_for_another(world: World) -> None:
