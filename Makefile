@@ -1,7 +1,7 @@
 # Everything is installed into .venv/ in this checkout, once; nothing outside it is touched.
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help demo local test test-unit test-integration test-e2e test-chaos chaos storm lint format lock pause resume build deploy clean
+.PHONY: help demo local test test-unit test-integration test-e2e test-page test-chaos chaos storm lint format lock pause resume build deploy clean
 
 # The first Python here that is new enough; or PYTHON=/path/to/python3.12
 ifeq ($(origin PYTHON),undefined)
@@ -36,7 +36,12 @@ test-integration: ## adapters against moto and the simulator
 
 test-e2e: ## the deployed template on the local engine
 	$(INSTALL) test engine runtime
-	.venv/test/bin/python -m pytest tests/e2e -q
+	.venv/test/bin/python -m pytest tests/e2e -q --ignore tests/e2e/test_page.py
+
+test-page: ## the page in a real Chromium (not part of make test: needs chromium and chromedriver)
+	@command -v chromedriver >/dev/null || { echo "Chromium and its driver are missing. Debian: apt install chromium chromium-driver" >&2; exit 1; }
+	$(INSTALL) test engine runtime
+	.venv/test/bin/python -m pytest tests/e2e/test_page.py -q
 
 test-chaos: ## functions that die, and a small storm: a sample of chaos and storm
 	$(INSTALL) test engine runtime

@@ -13,6 +13,8 @@ import hashlib
 import json
 import os
 import re
+import socket
+import sys
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -182,9 +184,28 @@ class Server(ThreadingHTTPServer):
         self.s3, self.upload_bucket, self.results_bucket = s3, upload_bucket, results_bucket
         self.jobs = Jobs(s3, upload_bucket, results_bucket)
         self.policy = policy("'self'") + "; frame-ancestors 'none'"
+        self._connections: set[socket.socket] = set()
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Remember the connection."""
+        self._connections.add(request)
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        """Forget the connection."""
+        self._connections.discard(request)
+        super().shutdown_request(request)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Say nothing: browsers hang up in the middle of videos all the time."""
+        """Show what went wrong; a browser that hangs up in the middle of a video is no error."""
+        if not isinstance(sys.exception(), ConnectionError | TimeoutError):
+            super().handle_error(request, client_address)
+
+    def cut(self) -> None:
+        """End the connections that browsers keep open."""
+        for connection in list(self._connections):
+            with contextlib.suppress(OSError):  # gone by itself
+                connection.shutdown(socket.SHUT_RDWR)
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -358,4 +379,5 @@ def serve(s3: Any, upload_bucket: str, results_bucket: str) -> Iterator[str]:
             yield f"http://127.0.0.1:{server.server_port}/"
         finally:
             server.shutdown()
+            server.cut()
             thread.join()
