@@ -218,7 +218,7 @@ UNKNOWN: dict[str, tuple[dict[str, Any], bool]] = {
 def test_a_create_whose_outcome_nobody_knows_is_looked_for_and_paid_once(
     make_world: Callable[..., World], fault: dict[str, Any], made: bool
 ) -> None:
-    world = make_world(call_seconds=0.3)
+    world = make_world(call_seconds=1.5 if "hang" in fault else 5)
     world.sim.fault(fault, endpoint="create")
     world.drop_pair("a")
     world.run(10)
