@@ -150,8 +150,17 @@ def fails(monkeypatch: pytest.MonkeyPatch, owner: Any, method: str, times: int) 
 
 
 def test_a_video_that_s3_refuses_is_put_later_and_made_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    fails(monkeypatch, world.results, "put_video", 3)
+    world.sim.set(manual=True)
     world.drop_pair("a")
+    world.run(20)
+    (name,) = world.execution_names()
+    world.sim.set(manual=False)
+    world.sim.wait_for(lambda s: s["tasks"][0]["status"] == "SUCCEEDED")
+    fails(monkeypatch, world.results, "put_video", 1)
+    with pytest.raises(TryLaterError):
+        world.delivery.deliver(world.states[name])
+    assert world.table.slots().owners == [], "the next job is not held up"
+    world.rule(name, "FAILED")
     world.run()
     assert world.status("a") == "done"
     assert world.video("a") is not None
