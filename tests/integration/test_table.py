@@ -210,7 +210,7 @@ def test_the_index_holds_jobs_that_are_untold_at_the_provider_or_lingering_and_n
         new_job("untold", status=DONE, revision=3, told=2),
         new_job("submitting", status=SUBMITTING),
         new_job("rendering", status=RENDERING),
-        new_job("lingering", status="failed", lingering={"task": "t", "until": NOW}),
+        new_job("lingering", status="failed", lingering={"task": "t", "attempt": 1, "until": NOW}),
     ]
     for job in [told, *expected]:
         table.commit(job=job)
