@@ -17,7 +17,7 @@ import pytest
 from makers import face, sha256, voice
 
 from portraitcast.names import short_hash
-from run import ROOT
+from run import ROOT, STACK
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -366,6 +366,20 @@ def rendering(stack: Stack, simulator: Simulator, folder: str) -> Rendering:
     return Rendering(stack, simulator, folder)
 
 
+@pytest.fixture
+def unwatched(stack: Stack, rendering: Rendering) -> Iterator[Rendering]:
+    """Return such a job whose execution was stopped, and nobody was told: what happens comes of the invocation."""
+    events, states = stack.client("events"), stack.client("stepfunctions")
+    found = stack.client("cloudformation").describe_stack_resource(StackName=STACK, LogicalResourceId="BadEndRule")
+    rule = found["StackResourceDetail"]["PhysicalResourceId"]
+    events.disable_rule(Name=rule)
+    try:
+        states.stop_execution(executionArn=rendering.execution)
+        yield rendering
+    finally:
+        events.enable_rule(Name=rule)
+
+
 def test_a_look_at_a_running_task_says_when_to_look_again(stack: Stack, rendering: Rendering) -> None:
     answer, _ = invoke(stack, "status-look", rendering.fill("status-look"))
 
@@ -395,16 +409,16 @@ def test_a_task_of_more_than_a_day_has_ended(stack: Stack) -> None:
 
 
 @pytest.mark.parametrize("name", ["deliver-task-ended", "deliver-look-broke"])
-def test_what_has_ended_is_delivered_and_told(stack: Stack, rendering: Rendering, name: str) -> None:
-    rendering.finish()
+def test_what_has_ended_is_delivered_and_told(stack: Stack, unwatched: Rendering, name: str) -> None:
+    unwatched.finish()
 
-    answer, _ = invoke(stack, name, rendering.fill(name))
+    answer, _ = invoke(stack, name, unwatched.fill(name))
 
     assert answer["told"] is True
     assert "error" not in answer
-    done = stack.report(rendering.name)
+    done = stack.report(unwatched.name)
     assert done["status"] == "done"
-    assert sha256(stack.result(f"{rendering.name}.mp4")) == done["video"]["sha256"]
+    assert sha256(stack.result(f"{unwatched.name}.mp4")) == done["video"]["sha256"]
 
 
 def test_a_look_that_broke_while_its_task_runs_goes_back_into_the_wait(stack: Stack, rendering: Rendering) -> None:
@@ -426,27 +440,46 @@ def test_an_event_of_a_job_that_does_not_render_changes_nothing(stack: Stack, ac
     assert (stack.results("acme/"), acme.revision()) == before
 
 
-def test_an_execution_aborted_by_hand_fails_its_job(stack: Stack, rendering: Rendering) -> None:
-    answer, _ = invoke(stack, "deliver-execution-aborted", rendering.fill("deliver-execution-aborted"))
+def test_an_execution_aborted_by_hand_fails_its_job(stack: Stack, unwatched: Rendering) -> None:
+    answer, _ = invoke(stack, "deliver-execution-aborted", unwatched.fill("deliver-execution-aborted"))
 
     assert answer["told"] is True
-    assert stack.report(rendering.name)["error"]["code"] == "ExecutionAborted"
+    assert stack.report(unwatched.name)["error"]["code"] == "ExecutionAborted"
 
 
 @pytest.mark.parametrize(
     ("name", "end"), [("deliver-execution-timed-out", "TIMED_OUT"), ("deliver-execution-failed", "FAILED")]
 )
 def test_an_execution_that_broke_is_told_to_operators_and_its_job_goes_on(
-    stack: Stack, rendering: Rendering, name: str, end: str
+    stack: Stack, unwatched: Rendering, name: str, end: str
 ) -> None:
-    answer, _ = invoke(stack, name, rendering.fill(name))
+    answer, _ = invoke(stack, name, unwatched.fill(name))
 
     assert answer["told"] is True
-    notice = stack.operators.wait(lambda n: f"of {rendering.name} ended {end}" in n["message"])
+    notice = stack.operators.wait(lambda n: f"of {unwatched.name} ended {end}" in n["message"])
     assert notice["subject"] == "Portraitcast: an execution broke"
-    assert stack.report(rendering.name)["status"] == "rendering"
+    assert stack.report(unwatched.name)["status"] == "rendering"
+    unwatched.finish()
+    stack.wait_report(unwatched.name, "done")
+
+
+# ---------------------------------------------------------------- what is logged meanwhile
+
+RUNTIMES_OWN = ("START ", "END ", "REPORT ", "INIT_START ")  # lines of Lambda itself
+
+
+@pytest.mark.parametrize("function", INVOKED)
+def test_every_line_of_a_functions_log_is_json_and_names_its_job_where_it_has_one(
+    stack: Stack, rendering: Rendering, function: str
+) -> None:
     rendering.finish()
     stack.wait_report(rendering.name, "done")
+    lines = [line for line in stack.logs(function).splitlines() if line and not line.startswith(RUNTIMES_OWN)]
+
+    said = [record for record in map(json.loads, lines) if "message" in record]
+
+    assert said or function == "status"  # a look that goes well has nothing to say
+    assert [record["message"] for record in said if not record.get("job") and record["level"] != "INFO"] == []
 
 
 # ---------------------------------------------------------------- all of them, and env.json
