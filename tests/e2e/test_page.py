@@ -212,6 +212,22 @@ def test_files_given_to_the_page_become_a_job(stack: Stack, browser: Browser, pa
     browser.wait(STATE, f"{folder}voice", "done")
 
 
+def test_a_file_dropped_anywhere_on_the_page_becomes_a_job(
+    stack: Stack, browser: Browser, page: str, folder: str
+) -> None:
+    browser.open(page)
+    browser.type_into("#folder", f"{folder}<b> %2F")
+    browser.run(
+        "const dropped = new DataTransfer(); dropped.items.add(new File([new Uint8Array(9)], given[0]));"
+        "document.body.dispatchEvent(new DragEvent('drop', {dataTransfer: dropped, bubbles: true, cancelable: true}))",
+        "hello & #1?.mp3",
+    )
+    browser.wait(STATE, f"{folder}<b> %2F/hello & #1?", "rejected")
+    browser.wait(
+        "document.getElementById('said').textContent === given[0]", f"{folder}<b> %2F/hello & #1?.mp3: uploaded."
+    )
+
+
 def test_a_run_that_has_ended_is_said(stack: Stack, one_browser: Browser) -> None:
     with serve(stack.s3, stack.outputs["upload_bucket"], stack.outputs["results_bucket"]) as address:
         one_browser.open(address)
