@@ -393,13 +393,12 @@ def test_the_days_budget_stops_creates_until_the_next_beijing_day_and_tells_oper
     world.run(1800)
     world.sweep(2)
     assert [world.status(n) for n in "abc"] == ["done", "queued", "queued"]
-    report = world.report("b")
-    assert report is not None
-    assert report["queue"]["held"] == "budget"
+    assert [(world.report(n) or {})["queue"]["held"] for n in "bc"] == ["budget", "budget"]
     assert world.new_operator_notices() == ["the day's budget is reached"]
     world.advance(86_400)
     world.sweep(1)
-    assert world.status("b") == "done"
+    assert [world.status(n) for n in "bc"] == ["done", "queued"]
+    assert world.new_operator_notices() == ["the day's budget is reached"]  # a new day, told anew
 
 
 # ---------------------------------------------------------------------- the portrait check

@@ -170,7 +170,7 @@ class Dispatch:
         if ahead and (ahead + 1) * expected + LINK_MARGIN > LINK_SECONDS:
             return False  # its links would end before its turn: it goes when a task ahead has ended
         fee = video_fee(_seconds(job), _ratio(job))
-        if not self._within_budget(job, slots, fee + CHECK_CNY, now):
+        if not self._within_budget(slots, fee + CHECK_CNY, now):
             return False
         if not job.boxes and (boxes := _given_boxes(job)):
             job.boxes = boxes
@@ -186,11 +186,10 @@ class Dispatch:
         self._checked(job)
         return True
 
-    def _within_budget(self, job: Job, slots: Slots, fee: float, now: float) -> bool:
+    def _within_budget(self, slots: Slots, fee: float, now: float) -> bool:
         ceiling = self._limits.daily_budget
         if not ceiling or slots.spent_today(now) + fee <= ceiling:
             return True
-        self._mark_held(job, "budget")
 
         def note(current: Slots) -> bool:
             day = beijing_day(now)
@@ -207,14 +206,8 @@ class Dispatch:
 
         if self._table.change_slots(note):
             self._teller.tell_operators()
+            self._queue.send({"held": True})
         return False
-
-    def _mark_held(self, job: Job, held: str) -> None:
-        if job.held != held:
-            job.held = held
-            job.change(self._clock())
-            self._table.commit(job=job)
-            self._teller.tell(job)
 
     # ------------------------------------------------------------------ the portrait check
     def _check(self, job: Job, slots: Slots) -> bool:
@@ -349,6 +342,7 @@ class Dispatch:
         sent_at: float | None = None,
     ) -> None:
         """The task is paid: its id is stored, its execution started, people are told. Each step can be repeated."""
+        in_budget_again: list[bool] = []
 
         def render(job: Job, slots: Slots) -> bool:
             if job.status != SUBMITTING or job.attempt != attempt:
@@ -356,6 +350,9 @@ class Dispatch:
             now = self._clock()
             slots.creating = None
             slots.well_again(job.id)
+            if job.held == "budget":  # another day, or a higher ceiling
+                slots.budget_told_day = ""
+                in_budget_again.append(True)
             job.status, job.held, job.problem = RENDERING, None, None
             job.tries += 1
             job.adopted = adopted
@@ -386,6 +383,8 @@ class Dispatch:
         if job is None:
             return
         log.info("task is accepted", extra={"job": job.id, "attempt": attempt, "task": created.task_id})
+        if in_budget_again:
+            self._queue.send({"held": True})
         self._watch.start(job)
         self._teller.tell(job)
 
@@ -568,7 +567,7 @@ class Dispatch:
     def show_held(self, cursor: str | None) -> None:
         """Say in the reports of what waits why it waits, a page a message; asked for when that changes."""
         slots = self._table.slots()
-        held = "paused" if slots.paused else "account" if slots.hold else None
+        held = slots.holds_jobs(self._clock())
         entries = self._table.queue(HELD_PAGE, after=cursor)
         for _, job_id in entries:
 

@@ -332,7 +332,7 @@ class Intake:
             job.ready_at = decision.ready_at or now
             job.place_key = job.queue_key = job.place_key or f"{iso(job.ready_at)}#{job.id}"
             if job.queue_key != job.stored_queue_key:
-                job.held = _held(self._table)
+                job.held = self._table.slots().holds_jobs(now)
         else:
             job.queue_key = job.place_key = job.held = None
         if _shown(job) != shown_before:
@@ -432,10 +432,3 @@ def _shown(job: Job) -> tuple[Any, ...]:
         job.settings,
         job.held,
     )
-
-
-def _held(table: Table) -> str | None:
-    slots = table.slots()
-    if slots.paused:
-        return "paused"
-    return "account" if slots.hold else None

@@ -120,6 +120,14 @@ class Slots:
         self.spent = round(max(0.0, self.spent_today(now) + fee), 6)
         self.spent_day = beijing_day(now)
 
+    def holds_jobs(self, now: float) -> str | None:
+        """Return why queued jobs are held: ``paused``, ``account``, ``budget``, or None."""
+        if self.paused:
+            return "paused"
+        if self.hold is not None:
+            return "account"
+        return "budget" if self.budget_told_day == beijing_day(now) else None
+
     def notice(self, title: str, text: str) -> None:
         """Leave a notice for operators; whoever dispatches next sends it."""
         self.notices.append({"title": title, "text": text})
