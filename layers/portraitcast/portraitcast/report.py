@@ -35,6 +35,7 @@ def build_report(
     now: float,
     place: tuple[int | None, int | None] = (None, None),
     usual_seconds: float | None = None,
+    ahead: int = 0,
 ) -> dict[str, Any]:
     """Return a job's report (product page, section 2): every field is there, what isn't known is None.
 
@@ -44,6 +45,8 @@ def build_report(
         Place in the queue (1 is next) and length of the queue, for a queued job.
     usual_seconds
         What a job usually takes at the provider, which makes one video at a time; None where nobody can tell.
+    ahead
+        Tasks that are at the provider already: they come before the whole queue.
     """
     check = round(job.checks_paid * CHECK_CNY, 6)
     problem = job.problem
@@ -54,7 +57,7 @@ def build_report(
         "revision": job.revision,
         "as_of": iso(now),
         "status": job.shown_status,
-        "message": _message(job, place, usual_seconds),
+        "message": _message(job, place, usual_seconds, ahead),
         "inputs": {
             "voice": shown_file(job.voice, (*_FILE, "seconds", "type")),
             "portrait": shown_file(job.portrait, (*_FILE, "width", "height", "type", "chosen_by")),
@@ -97,13 +100,14 @@ def _settings(job: Job) -> dict[str, Any] | None:
     return settings
 
 
-def _message(job: Job, place: tuple[int | None, int | None], usual_seconds: float | None) -> str:
+def _message(job: Job, place: tuple[int | None, int | None], usual_seconds: float | None, ahead: int) -> str:
     if job.shown_status == QUEUED:
         if job.held:
             return f"Waiting in the queue: {_HELD[job.held]}."
         if place[0] is None or place[1] is None:
             return f"Waiting for its turn.{_about_links(job)}"
-        when = f"; its video should be there in {_about(place[0] * usual_seconds)}" if usual_seconds else ""
+        seconds = (ahead + place[0]) * (usual_seconds or 0.0)
+        when = f"; its video should be there in {_about(seconds)}" if seconds else ""
         return f"Waiting for its turn: place {place[0]} of {place[1]}{when}.{_about_links(job)}"
     if job.status == RENDERING:
         return job.message or f"The video is being made.{_about_links(job)}"

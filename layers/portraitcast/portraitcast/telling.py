@@ -66,10 +66,12 @@ class Teller:
             return
         place: tuple[int | None, int | None] = (None, None)
         usual: float | None = None
+        ahead = 0
         if job.shown_status == QUEUED and job.queue_key:
             place = self._table.place(job.queue_key)
             usual = self._table.pace().expected(float((job.voice or {}).get("seconds") or VOICE_MAX_SECONDS))
-        report = build_report(job, now=self._clock(), place=place, usual_seconds=usual)
+            ahead = len(self._table.slots().owners)
+        report = build_report(job, now=self._clock(), place=place, usual_seconds=usual, ahead=ahead)
         if len(job.report_key.encode()) <= KEY_MAX_BYTES:
             job.report_etag = self._results.put_report(job.report_key, report, job.report_etag)
         if not job.quiet:
