@@ -1,7 +1,7 @@
 # Everything is installed into .venv/ in this checkout, once; nothing outside it is touched.
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help demo local test test-unit test-integration test-e2e test-page test-chaos chaos storm lint format lock pause resume build deploy clean
+.PHONY: help demo local examples test test-unit test-integration test-e2e test-page test-chaos chaos storm lint format lock pause resume build deploy clean
 
 # The first Python here that is new enough; or PYTHON=/path/to/python3.12
 ifeq ($(origin PYTHON),undefined)
@@ -23,6 +23,10 @@ demo: ## one video on this machine: [PORTRAIT=file] [VOICE=file]
 local: ## the stack on this machine until Ctrl-C: [PARAMS="Name=value …"], DASHSCOPE_BASE_URL, DASHSCOPE_API_KEY
 	$(INSTALL) engine runtime
 	@.venv/engine/bin/python local/run.py
+
+examples: ## a real report of every state into docs/examples/
+	$(INSTALL) engine runtime
+	@.venv/engine/bin/python local/examples.py
 
 test: test-unit test-integration test-e2e test-chaos ## all tests
 

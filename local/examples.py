@@ -1,0 +1,132 @@
+"""``make examples``: a real report of every state into docs/examples/, from the stack on this machine.
+
+Nothing in them is made up or changed. The simulator is slowed down and told to misbehave where a state needs it.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import secrets
+import sys
+import time
+import wave
+from typing import TYPE_CHECKING, Any
+
+from demo import SAMPLES, read_report, say_with_time
+from run import ROOT, Ended, Provider, RunError, ended_by_signals, origin, stack_up, work_folder
+from simulator import Simulator
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from run import Run
+
+    Report = dict[str, Any]
+
+EXAMPLES = ROOT / "docs" / "examples"
+GUARD_SECONDS = 120  # ours: against hanging only
+# Short looks; the rest as it is on AWS, so that reports say what they say there.
+PARAMETERS = {"MinWaitSeconds": "1", "MaxWaitSeconds": "2", "PairSeconds": "1"}
+VOICE, PORTRAIT = (SAMPLES / "voice.mp3").read_bytes(), (SAMPLES / "portrait.png").read_bytes()
+TROUBLE = {"code": "InternalError.Algo", "message": "An internal error has occurred during algorithm execution."}
+
+
+def silence(seconds: float) -> bytes:
+    """Return a WAV of that length, one channel of 16 bits, 8000 a second."""
+    out = io.BytesIO()
+    with wave.open(out, "wb") as voice:
+        voice.setnchannels(1)
+        voice.setsampwidth(2)
+        voice.setframerate(8000)
+        voice.writeframes(bytes(round(seconds * 8000) * 2))
+    return out.getvalue()
+
+
+class Examples:
+    """Brings jobs into a state and keeps their report as it lies in the bucket."""
+
+    def __init__(self, run: Run, say: Callable[[str], None], check: Callable[[], None]) -> None:
+        self._run, self._say, self._check = run, say, check
+        self._s3 = run.client("s3")
+        self._uploads, self._results = run.outputs["upload_bucket"], run.outputs["results_bucket"]
+
+    def drop(self, name: str, **contents: bytes) -> None:
+        """Drop a job's files, content by suffix."""
+        for suffix, content in contents.items():
+            self._s3.put_object(Bucket=self._uploads, Key=f"{name}.{suffix}", Body=content)
+
+    def delete(self, key: str) -> None:
+        """Delete a file."""
+        self._s3.delete_object(Bucket=self._uploads, Key=key)
+
+    def wait(self, name: str, status: str) -> Report:
+        """Return a job's report once it has this status; RunError if it doesn't come."""
+        deadline = time.monotonic() + GUARD_SECONDS
+        while time.monotonic() < deadline:
+            self._check()
+            self._run.check()
+            report = read_report(self._s3, self._results, f"{name}.json")
+            if report and report["status"] == status:
+                return report
+            time.sleep(0.1)
+        raise RunError(f"{name} was not {status} after {GUARD_SECONDS} s")
+
+    def keep(self, name: str, status: str) -> None:
+        """Write a job's report into docs/examples/ once it has this status."""
+        report = self.wait(name, status)
+        EXAMPLES.mkdir(exist_ok=True)
+        (EXAMPLES / f"{status}.json").write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", "utf-8")
+        self._say(f"{status:9}  {report['message']}")
+
+
+def make(examples: Examples, simulator: Simulator) -> None:
+    """Bring jobs into every state, those first that need a service which is busy."""
+    simulator.set(manual=True)
+    for name in ("acme/line-01", "acme/line-02"):  # as many as may be at the service
+        examples.drop(name, png=PORTRAIT, mp3=VOICE)
+        examples.wait(name, "rendering")
+    examples.keep("acme/line-01", "rendering")
+    examples.drop("acme/line-03", png=PORTRAIT, mp3=VOICE)
+    examples.wait("acme/line-03", "queued")
+    examples.drop("acme/line-04", png=PORTRAIT, mp3=VOICE)
+    examples.keep("acme/line-04", "queued")
+    simulator.set(manual=False)
+    examples.keep("acme/line-01", "done")
+    examples.drop("news/opening", mp3=VOICE)
+    examples.keep("news/opening", "waiting")
+    examples.drop("news/closing", mp3=VOICE)
+    examples.wait("news/closing", "waiting")
+    examples.delete("news/closing.mp3")
+    examples.keep("news/closing", "withdrawn")
+    examples.drop("news/speech", png=PORTRAIT, wav=silence(72.5))
+    examples.keep("news/speech", "rejected")
+    simulator.fault({"task_fails": TROUBLE}, match={"contains": "weather"})
+    examples.drop("news/weather", png=PORTRAIT, mp3=VOICE)
+    examples.keep("news/weather", "failed")
+
+
+def run_examples() -> int:
+    """Write the examples; return the exit code."""
+    say = say_with_time(time.monotonic())
+    key = f"sk-examples-{secrets.token_hex(16)}"
+    try:
+        with (
+            ended_by_signals() as check,
+            work_folder(ROOT / ".demo" / "examples") as work,
+            Simulator(api_key=key) as simulator,
+        ):
+            provider = Provider(simulator.base_url, key, simulator_url=origin(simulator.base_url))
+            with stack_up(work, PARAMETERS, provider=provider, say=say) as run:
+                make(Examples(run, say, check), simulator)
+    except Ended as end:
+        print(f"\n{end}: ended.", file=sys.stderr)
+        return 130
+    except RunError as error:
+        print(f"\nmake examples failed: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run_examples())
