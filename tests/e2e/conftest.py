@@ -117,8 +117,8 @@ class Events(Inbox):
         return told["name"], told["revision"], told["status"]
 
     def of(self, name: str) -> list[Report]:
-        """Return the reports of one job so far, in the order of their coming."""
-        return [report for report in self.so_far() if report["name"] == name]
+        """Return the reports of one job so far, each revision once: events come at least once."""
+        return list({report["revision"]: report for report in self.so_far() if report["name"] == name}.values())
 
 
 class Notices(Inbox):
