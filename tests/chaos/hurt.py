@@ -210,9 +210,10 @@ class Hurt:
         self.start_anew()
 
     def start_anew(self) -> None:
-        """Give every function fresh processes, which remember nothing."""
+        """Give every function fresh processes, which remember nothing: the engine does so when a timeout is set."""
         for name in self.outputs["functions"].values():
-            self._lambda.update_function_configuration(FunctionName=name, Description=uuid.uuid4().hex)
+            timeout = self._lambda.get_function_configuration(FunctionName=name)["Timeout"]
+            self._lambda.update_function_configuration(FunctionName=name, Timeout=timeout)
 
     # ------------------------------------------------------------------ what happens by itself, sooner
     def send(self, message: dict[str, Any]) -> None:

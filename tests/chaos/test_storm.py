@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -73,13 +74,16 @@ def storm(
             again.result()
     counters: dict[str, Any] = hurt.simulator.state()["counters"]
     span = counters["last_end"] - counters["first_start"]
+    tasks = sorted((task["started_at"], task["ended_at"]) for task in hurt.tasks(folder) if task["started_at"])
+    idle = sorted(((b[0] - a[1], round(b[0] - tasks[0][0])) for a, b in pairwise(tasks)), reverse=True)
     writes = sum(n for (_, call), n in calls.items() if ".Put" in call or ".Update" in call or ".Transact" in call)
     say(
         f"{count} voices in {span:.0f} s, provider busy {counters['busy_seconds'] / span:.2%}, at most "
         f"{counters['max_open']} tasks there, {counters['creates_accepted']} creates; a job: "
         f"{sum(counters['requests'].values()) / count:.1f} requests to the service "
         f"({', '.join(f'{k} {v / count:.2f}' for k, v in sorted(counters['requests'].items()))}), "
-        f"{writes / count:.1f} writes, {sum(calls.values()) / count:.1f} outside calls"
+        f"{writes / count:.1f} writes, {sum(calls.values()) / count:.1f} outside calls; longest pauses "
+        f"of the provider: {', '.join(f'{seconds:.1f} s at {at} s' for seconds, at in idle[:5])}"
     )
     return hurt.faults_of(folder, count), counters
 
