@@ -12,7 +12,6 @@ from aws_lambda_powertools import Logger, Metrics
 from portraitcast.buckets import Results
 from portraitcast.config import Places, Provider
 from portraitcast.delivery import Delivery
-from portraitcast.emo import new_session
 from portraitcast.messages import Executions, Queue
 from portraitcast.table import Table
 from portraitcast.wiring import client, emo, teller
@@ -37,7 +36,6 @@ def delivery() -> Delivery:
         Queue(client("sqs"), places.uploads_queue),
         Executions(client("stepfunctions"), places.state_machine),
         teller(places, table, results, metrics),
-        new_session(),
         extra_video_hosts=os.environ["EXTRA_VIDEO_HOSTS"],
         min_wait=provider.min_wait,
         max_wait=provider.max_wait,

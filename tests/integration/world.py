@@ -23,7 +23,6 @@ from urllib.parse import parse_qsl, quote, quote_plus, unquote, urlsplit
 
 import boto3
 import numpy as np
-import requests
 import yaml
 from moto.core import DEFAULT_ACCOUNT_ID
 from moto.stepfunctions.models import stepfunctions_backends
@@ -287,7 +286,6 @@ class World:
             self.queue,
             self.executions,
             self.teller,
-            requests.Session(),
             extra_video_hosts=sim.base_url.removesuffix("/api/v1") if extra_video_hosts is None else extra_video_hosts,
             min_wait=min_wait_seconds,
             max_wait=max_wait_seconds,

@@ -10,9 +10,9 @@ import pytest
 import requests
 import urllib3
 from pytest_socket import SocketBlockedError
-from requests.adapters import BaseAdapter
+from requests.adapters import HTTPAdapter
 
-from portraitcast.fetch import FetchError, allowed_url, fetched
+from portraitcast.fetch import FetchError, allowed_url, fetched, is_public
 from unit.media_samples import mp4
 
 PROVIDER = "dashscope-result-sh.oss-cn-shanghai.aliyuncs.com"
@@ -20,15 +20,14 @@ PUBLIC, PRIVATE = "93.184.216.34", "10.0.0.7"
 LISTED = "http://127.0.0.1:9700, https://videos.example:8443,"
 
 
-class Web(BaseAdapter):
+class Web:
     """Addresses with their answers: a video, or (status, headers). Notes what was asked for."""
 
     def __init__(self, answers: dict[str, Any]) -> None:
-        super().__init__()
         self.answers = answers
         self.asked: list[str] = []
 
-    def send(self, request: requests.PreparedRequest, *_: Any, **__: Any) -> requests.Response:
+    def send(self, request: requests.PreparedRequest) -> requests.Response:
         url = request.url or ""
         self.asked.append(url)
         answer = self.answers.get(url, (404, {}))
@@ -41,9 +40,6 @@ class Web(BaseAdapter):
         response.raw = urllib3.HTTPResponse(io.BytesIO(content), status=status, headers=headers, preload_content=False)
         response.url, response.request = url, request
         return response
-
-    def close(self) -> None:
-        """Hold nothing."""
 
 
 @pytest.fixture
@@ -60,13 +56,13 @@ def names(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[str]]:
     return known
 
 
-def fetch(url: str, answers: dict[str, Any], *, extra_hosts: str = "") -> tuple[bytes, list[str]]:
-    web, session = Web(answers), requests.Session()
-    for scheme in ("http://", "https://"):
-        session.mount(scheme, web)
+def fetch(url: str, answers: dict[str, Any], *, extra_hosts: str = "", seconds: float = 60) -> tuple[bytes, list[str]]:
+    web = Web(answers)
     try:
-        with fetched(url, extra_hosts=extra_hosts, session=session) as found:
-            return found.file.read(), web.asked
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(HTTPAdapter, "send", lambda _adapter, request, **_: web.send(request))
+            with fetched(url, extra_hosts=extra_hosts, seconds=seconds) as found:
+                return found.file.read(), web.asked
     except FetchError as error:
         error.add_note("\n".join(web.asked))
         raise
@@ -166,6 +162,21 @@ def test_an_origins_usual_port_needs_no_writing(listed: str, url: str) -> None:
         f"https://{PROVIDER}:99999/x.mp4",
         "https://[::1/x.mp4",
         "https://[nonsense].aliyuncs.com/x.mp4",
+        # spellings that one program reads as another does not
+        "https://x\uff0ealiyuncs.com/x.mp4",
+        "https://x.aliyuncs.com./x.mp4",
+        "https://evil.example%2f.aliyuncs.com/x.mp4",
+        "https://evil.example%00.aliyuncs.com/x.mp4",
+        "https://evil example.aliyuncs.com/x.mp4",
+        "https://.aliyuncs.com/x.mp4",
+        # addresses in disguise: decimal, hexadecimal, octal, short
+        "http://2130706433:9700/x.mp4",
+        "http://0x7f000001:9700/x.mp4",
+        "http://0177.0.0.1:9700/x.mp4",
+        "http://127.1:9700/x.mp4",
+        "http://[::ffff:127.0.0.1]:9700/x.mp4",
+        "http://2852039166/latest/meta-data/",
+        "http://0xa9fea9fe/latest/meta-data/",
         "https://a\u2100b.aliyuncs.com/x.mp4",
     ],
 )
@@ -231,6 +242,54 @@ def test_a_name_that_leads_to_a_private_address_is_refused_before_anything_is_se
     assert asked == [""]
 
 
+@pytest.mark.parametrize(
+    "address",
+    [
+        "10.1.2.3",
+        "172.16.0.1",
+        "192.168.1.1",
+        "127.0.0.1",
+        "127.8.8.8",
+        "169.254.169.254",  # the metadata service
+        "169.254.170.2",  # the credentials of containers
+        "100.100.100.200",  # the metadata service of the provider's own cloud
+        "100.64.0.1",
+        "0.0.0.0",  # noqa: S104  # nothing is bound
+        "0.1.2.3",
+        "224.0.0.1",
+        "239.255.255.250",
+        "240.0.0.1",
+        "255.255.255.255",
+        "192.0.2.1",
+        "198.18.0.1",
+        "::",
+        "::1",
+        "fe80::1",
+        "fe80::1%eth0",
+        "fec0::1",
+        "fd00:ec2::254",  # the metadata service
+        "ff02::1",
+        "ff0e::1",
+        "::ffff:169.254.169.254",
+        "::ffff:93.184.216.34",
+        "::169.254.169.254",
+        "2002:a9fe:a9fe::1",  # 6to4 of the metadata service
+        "64:ff9b::a9fe:a9fe",  # NAT64 of the metadata service
+        "64:ff9b:1::a9fe:a9fe",
+        "2001::a9fe:a9fe",  # Teredo
+        "2001:db8::1",
+        "100::1",
+    ],
+)
+def test_no_address_but_a_public_one_is_connected_to(address: str) -> None:
+    assert not is_public(address)
+
+
+@pytest.mark.parametrize("address", [PUBLIC, "47.95.0.1", "8.8.8.8", "2408:4002:1000::1", "2606:2800:220:1::1"])
+def test_a_public_address_is_connected_to(address: str) -> None:
+    assert is_public(address)
+
+
 def test_a_name_that_cannot_be_resolved_is_tried_again_later(names: dict[str, list[str]]) -> None:
     assert "could not be resolved" in refused("https://gone.aliyuncs.com/x.mp4", {})[0]
 
@@ -253,7 +312,10 @@ def test_a_redirect_within_the_provider_is_followed_over_https(
     "location",
     [
         "http://169.254.169.254/latest/meta-data/",
+        "http://2852039166/latest/meta-data/",
+        "http://[fd00:ec2::254]/latest/meta-data/",
         "https://evil.example/x.mp4",
+        f"https://{PROVIDER}:8443/x.mp4",
         "file:///etc/passwd",
         "//evil.example/x.mp4",
         f"https://{PROVIDER}@evil.example/",
@@ -323,10 +385,6 @@ def test_a_page_that_was_saved_as_the_video_is_none(names: dict[str, list[str]],
 
 
 def test_a_drip_is_given_up_at_the_deadline(names: dict[str, list[str]], video: bytes) -> None:
-    link, session = f"https://{PROVIDER}/x.mp4", requests.Session()
-    session.mount("https://", Web({link: (200, {}, video)}))
-    with (
-        pytest.raises(FetchError, match="too long"),
-        fetched(link, extra_hosts="", session=session, seconds=-1),
-    ):
-        pytest.fail("a video came after the deadline")
+    link = f"https://{PROVIDER}/x.mp4"
+    with pytest.raises(FetchError, match="too long"):
+        fetch(link, {link: (200, {}, video)}, seconds=-1)

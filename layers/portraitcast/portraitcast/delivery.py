@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
 
-    import requests
-
     from portraitcast.buckets import Results
     from portraitcast.emo import Emo, Task
     from portraitcast.fetch import Fetched
@@ -54,7 +52,6 @@ class Delivery:
         queue: Queue,
         executions: Executions,
         teller: Teller,
-        session: requests.Session,
         *,
         extra_video_hosts: str,
         min_wait: float,
@@ -67,7 +64,6 @@ class Delivery:
         self._queue = queue
         self._executions = executions
         self._teller = teller
-        self._session = session
         self._extra_video_hosts = extra_video_hosts
         self._min_wait = min_wait
         self._max_wait = max_wait
@@ -148,7 +144,7 @@ class Delivery:
         if self._is_there(job):
             return self._done(job, state, task, None)
         try:
-            with fetched(task.video_url, extra_hosts=self._extra_video_hosts, session=self._session) as video:
+            with fetched(task.video_url, extra_hosts=self._extra_video_hosts) as video:
                 if job.adopted and not _fits(job, video):
                     return self._fail(job, state, _wrong_length(job, video), task)
                 self._put(job, video)

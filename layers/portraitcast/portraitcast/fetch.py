@@ -1,19 +1,25 @@
-"""Fetching a finished video from the provider onto the function's own disk, and from nowhere else."""
+"""Fetching a finished video from the provider onto the function's own disk, and from nowhere else.
+
+A link is judged by its form, then by the addresses that its host has; the connection goes to the very address that was
+judged, so a name that changes between check and use gains nothing. Each redirect is judged anew.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import ipaddress
+import re
 import socket
 import tempfile
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, BinaryIO, Final, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, cast
 from urllib.parse import SplitResult, urljoin, urlsplit
 
 import requests
 import urllib3.exceptions
+from requests.adapters import HTTPAdapter
 
 from portraitcast.errors import PortraitcastError
 from portraitcast.media import UnreadableError, Video, probe_video
@@ -21,12 +27,14 @@ from portraitcast.media import UnreadableError, Video, probe_video
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-PROVIDER_DOMAIN: Final = ".aliyuncs.com"
+PROVIDER_HOST: Final = re.compile(r"([a-z0-9-]+\.)+aliyuncs\.com")
 CHUNK: Final = 262_144
 MAX_BYTES: Final = 512 * 1_048_576  # ours: 60 s of 512x704 H.264 are some 20 MB
 FETCH_SECONDS: Final = 300.0  # for the whole; a drip is tried again with a fresh link
 MAX_REDIRECTS: Final = 3
 _PORTS: Final = {"http": 80, "https": 443}
+_GLOBAL_IPV6: Final = ipaddress.ip_network("2000::/3")  # without IPv4-mapped, NAT64, local and multicast addresses
+_6TO4: Final = ipaddress.ip_network("2002::/16")  # an IPv4 address in disguise
 
 
 class FetchError(PortraitcastError):
@@ -57,7 +65,7 @@ def allowed_url(url: str, extra_hosts: str) -> tuple[str, bool]:
         raise FetchError("the link is not a plain http(s) link")
     if _origin(parts) in {_origin(urlsplit(extra.strip())) for extra in extra_hosts.split(",") if extra.strip()}:
         return url, True
-    if parts.hostname.endswith(PROVIDER_DOMAIN) and port in {None, 80, 443}:
+    if PROVIDER_HOST.fullmatch(parts.hostname) and port in {None, 80, 443}:
         return parts._replace(scheme="https", netloc=parts.hostname).geturl(), False
     raise FetchError(
         f"the link leads to {parts.hostname}, which is neither the provider's nor listed in ExtraVideoHosts"
@@ -69,9 +77,7 @@ def _origin(parts: SplitResult) -> tuple[str, str | None, int | None]:
 
 
 @contextmanager
-def fetched(
-    url: str, *, extra_hosts: str, session: requests.Session, seconds: float = FETCH_SECONDS
-) -> Iterator[Fetched]:
+def fetched(url: str, *, extra_hosts: str, seconds: float = FETCH_SECONDS) -> Iterator[Fetched]:
     """Bring a video onto the disk, checked: whole, MP4, with sides and seconds. Memory: one chunk.
 
     Raises `FetchError`.
@@ -80,7 +86,7 @@ def fetched(
     with tempfile.TemporaryFile() as temporary:
         file = cast("BinaryIO", temporary)
         try:
-            response = _open(url, extra_hosts, session)
+            response = _open(url, extra_hosts)
             with response:
                 digest, size = _copy(response, file, ends_at)
         except (requests.RequestException, urllib3.exceptions.HTTPError, ValueError) as error:
@@ -99,12 +105,31 @@ def fetched(
         yield Fetched(file, digest, video)
 
 
-def _open(url: str, extra_hosts: str, session: requests.Session) -> requests.Response:
+class PinnedAdapter(HTTPAdapter):
+    """A transport that connects to one address; TLS asks for, and verifies, the name in the link all the same."""
+
+    def __init__(self, address: str) -> None:
+        super().__init__(max_retries=0)
+        self._address = address
+
+    def build_connection_pool_key_attributes(self, *args: Any, **kwargs: Any) -> Any:  # as requests' own
+        """Put the address in the place of the host."""
+        host, pool = super().build_connection_pool_key_attributes(*args, **kwargs)
+        return {**host, "host": self._address}, {**pool, "server_hostname": host["host"]}
+
+
+def _open(url: str, extra_hosts: str) -> requests.Response:
     for _ in range(MAX_REDIRECTS + 1):
         target, listed = allowed_url(url, extra_hosts)
-        if not listed:
-            _refuse_private(target)
-        response = session.get(target, stream=True, timeout=(5, 30), allow_redirects=False)
+        request = requests.Request("GET", target).prepare()
+        if listed:
+            transport = HTTPAdapter(max_retries=0)
+        else:
+            host = str(urlsplit(target).hostname)
+            request.headers["Host"] = host
+            transport = PinnedAdapter(_public_address(host))
+        # Without a session: no proxy, no .netrc, no cookie, no redirect followed on the way.
+        response = transport.send(request, stream=True, timeout=(5, 30))
         if response.status_code == requests.codes.ok:
             return response
         response.close()
@@ -114,15 +139,23 @@ def _open(url: str, extra_hosts: str, session: requests.Session) -> requests.Res
     raise FetchError("the link leads from one address to the next without end")
 
 
-def _refuse_private(url: str) -> None:
-    """Refuse a name that leads to a private or link-local address (the metadata service is one)."""
-    host = urlsplit(url).hostname or ""
+def _public_address(host: str) -> str:
+    """Resolve a name, once; refuse it if any of its addresses is not a public one (the metadata service's is not)."""
     try:
-        addresses = {info[4][0] for info in socket.getaddrinfo(host, 443, type=socket.SOCK_STREAM)}
+        addresses = [str(info[4][0]) for info in socket.getaddrinfo(host, 443, type=socket.SOCK_STREAM)]
     except OSError:
         raise FetchError(f"the name {host} could not be resolved") from None
-    if not all(ipaddress.ip_address(address).is_global for address in addresses):
+    if not all(is_public(address) for address in addresses):
         raise FetchError(f"{host} leads to a private address")
+    return addresses[0]
+
+
+def is_public(address: str) -> bool:
+    """Say whether an IP address is one machine of the public internet, written as itself."""
+    ip = ipaddress.ip_address(address)
+    if isinstance(ip, ipaddress.IPv6Address):
+        return ip.is_global and ip in _GLOBAL_IPV6 and ip not in _6TO4
+    return ip.is_global and not ip.is_multicast
 
 
 def _copy(response: requests.Response, file: BinaryIO, ends_at: float) -> tuple[str, int]:
