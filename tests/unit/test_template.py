@@ -1,0 +1,545 @@
+"""template.yaml keeps its promises: parameters, rights, encryption, dead letters, people's files, operators' views."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from package import read_template
+from portraitcast.metrics import NAMESPACE, UNITS
+from run import FUNCTIONS, OUTPUTS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+TEMPLATE = read_template(ROOT / "template.yaml")
+RESOURCES: dict[str, dict[str, Any]] = TEMPLATE["Resources"]
+
+
+def of_type(kind: str) -> dict[str, dict[str, Any]]:
+    """Return logical id → properties of all resources of a type."""
+    found = {name: resource.get("Properties", {}) for name, resource in RESOURCES.items() if resource["Type"] == kind}
+    assert found, f"no {kind} in the template"
+    return found
+
+
+def referred(value: object) -> str | None:
+    """Return the logical id that a ``Ref`` or ``GetAtt`` names."""
+    match value:
+        case {"Ref": str() as name} | {"Fn::GetAtt": [str() as name, *_]}:
+            return name
+    return None
+
+
+def listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+FUNCTION_RESOURCES = of_type("AWS::Serverless::Function")
+BUCKETS = of_type("AWS::S3::Bucket")
+QUEUES = of_type("AWS::SQS::Queue")
+TOPICS = of_type("AWS::SNS::Topic")
+ALARMS = of_type("AWS::CloudWatch::Alarm")
+RULES = of_type("AWS::Events::Rule")
+
+# ---------------------------------------------------------------- parameters and outputs
+
+# Default and least value, as the product promises them; None where there is no least value.
+PARAMETERS: dict[str, tuple[object, int | None]] = {
+    "MaxTasksInFlight": (2, 1),
+    "MinWaitSeconds": (15, 1),
+    "MaxWaitSeconds": (120, 1),
+    "PairSeconds": (3, 0),
+    "SettleSeconds": (15, 0),
+    "LookSeconds": (60, 1),
+    "HoldSeconds": (60, 1),
+    "SweepMinutes": (5, 1),
+    "DailyBudgetCny": (0, 0),
+    "NotificationEmail": ("", None),
+    "DashScopeBaseUrl": ("https://dashscope.aliyuncs.com/api/v1", None),
+    "ExtraVideoHosts": ("", None),
+}
+
+
+def test_the_stack_has_the_promised_parameters_with_their_defaults_and_least_values() -> None:
+    found = {name: (p["Default"], p.get("MinValue")) for name, p in TEMPLATE["Parameters"].items()}
+    assert found == PARAMETERS
+
+
+def test_every_parameter_is_described_and_shown_in_one_group_of_the_console() -> None:
+    groups = TEMPLATE["Metadata"]["AWS::CloudFormation::Interface"]["ParameterGroups"]
+    assert sorted(name for group in groups for name in group["Parameters"]) == sorted(PARAMETERS)
+    assert [name for name, p in TEMPLATE["Parameters"].items() if not p.get("Description")] == []
+
+
+def test_no_timer_can_be_set_longer_than_a_message_can_be_delayed() -> None:
+    """SQS delays one 900 s at most (Amazon SQS, "Message timers"); the second look comes at five times the first."""
+    most = {name: p.get("MaxValue") for name, p in TEMPLATE["Parameters"].items()}
+    assert all(most[name] <= 900 for name in ("PairSeconds", "SettleSeconds", "HoldSeconds"))
+    assert most["LookSeconds"] * 5 <= 900
+
+
+def test_the_outputs_name_everything_that_the_local_run_and_the_pages_use() -> None:
+    outputs = TEMPLATE["Outputs"]
+    assert set(outputs) == {*OUTPUTS.values(), *FUNCTIONS.values()}
+    pages = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
+    used = {name for page in pages for name in re.findall(r"\bstack ([A-Z]\w+)\)", page.read_text("utf-8"))}
+    assert used
+    assert used <= set(outputs)
+
+
+def test_every_output_is_a_part_of_the_stack() -> None:
+    assert [name for name, output in TEMPLATE["Outputs"].items() if referred(output["Value"]) not in RESOURCES] == []
+
+
+# ---------------------------------------------------------------- logs
+
+
+@pytest.mark.parametrize("function", FUNCTION_RESOURCES)
+def test_a_function_logs_into_a_group_of_its_own_that_forgets_in_time(function: str) -> None:
+    group = referred(FUNCTION_RESOURCES[function]["LoggingConfig"]["LogGroup"])
+    assert group
+    assert RESOURCES[group]["Type"] == "AWS::Logs::LogGroup"
+    assert RESOURCES[group]["Properties"]["RetentionInDays"] == 90
+    users = [f for f, p in FUNCTION_RESOURCES.items() if referred(p["LoggingConfig"]["LogGroup"]) == group]
+    assert users == [function]
+
+
+@pytest.mark.parametrize("query", of_type("AWS::Logs::QueryDefinition"))
+def test_a_saved_query_looks_through_the_logs_of_all_functions(query: str) -> None:
+    groups = {referred(group) for group in RESOURCES[query]["Properties"]["LogGroupNames"]}
+    assert groups == {referred(p["LoggingConfig"]["LogGroup"]) for p in FUNCTION_RESOURCES.values()}
+
+
+# ---------------------------------------------------------------- encryption and TLS
+
+
+@pytest.mark.parametrize("bucket", BUCKETS)
+def test_a_bucket_is_encrypted_private_and_versioned(bucket: str) -> None:
+    properties = BUCKETS[bucket]
+    (rule,) = properties["BucketEncryption"]["ServerSideEncryptionConfiguration"]
+    assert rule["ServerSideEncryptionByDefault"]["SSEAlgorithm"] in {"AES256", "aws:kms"}
+    assert properties["PublicAccessBlockConfiguration"] == dict.fromkeys(
+        ("BlockPublicAcls", "BlockPublicPolicy", "IgnorePublicAcls", "RestrictPublicBuckets"), True
+    )
+    assert properties["VersioningConfiguration"] == {"Status": "Enabled"}
+
+
+@pytest.mark.parametrize("queue", QUEUES)
+def test_a_queue_is_encrypted(queue: str) -> None:
+    assert QUEUES[queue]["SqsManagedSseEnabled"] is True
+
+
+# CloudWatch alarms can't publish to a topic under alias/aws/sns, whose key policy nobody can change (Amazon CloudWatch,
+# "Notifying users on alarm changes"), and what operators are told holds no one's files.
+NOT_ENCRYPTED = {"OperatorTopic"}
+
+
+@pytest.mark.parametrize("topic", TOPICS)
+def test_a_topic_is_encrypted_unless_alarms_must_reach_it(topic: str) -> None:
+    alarmed = {referred(action) for alarm in ALARMS.values() for action in alarm["AlarmActions"]}
+    assert alarmed == NOT_ENCRYPTED
+    assert bool(TOPICS[topic].get("KmsMasterKeyId")) is (topic not in NOT_ENCRYPTED)
+
+
+def test_the_table_is_encrypted() -> None:
+    (table,) = of_type("AWS::DynamoDB::Table").values()
+    assert table["SSESpecification"] == {"SSEEnabled": True}
+
+
+# Resource type → (type of its policy, the policy's list of what it holds for, what nobody may do without TLS).
+TLS = {
+    "AWS::S3::Bucket": ("AWS::S3::BucketPolicy", "Bucket", "s3:*"),
+    "AWS::SQS::Queue": ("AWS::SQS::QueuePolicy", "Queues", "sqs:*"),
+    "AWS::SNS::Topic": ("AWS::SNS::TopicPolicy", "Topics", "sns:Publish"),
+}
+GUARDED = [(kind, name) for kind in TLS for name in of_type(kind)]
+
+
+@pytest.mark.parametrize(("kind", "name"), GUARDED)
+def test_nobody_reaches_it_without_tls(kind: str, name: str) -> None:
+    policy_kind, holds_for, action = TLS[kind]
+    policies = [p for p in of_type(policy_kind).values() if name in map(referred, listed(p[holds_for]))]
+    (policy,) = policies
+    (deny,) = [s for s in policy["PolicyDocument"]["Statement"] if s["Effect"] == "Deny"]
+    assert deny["Principal"] == "*"
+    assert deny["Action"] == action
+    assert deny["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}
+    own = {"Ref": name} if kind == "AWS::SNS::Topic" else {"Fn::GetAtt": [name, "Arn"]}
+    assert own in listed(deny["Resource"])
+    if kind == "AWS::S3::Bucket":
+        assert {"Fn::Sub": f"${{{name}.Arn}}/*"} in deny["Resource"]
+
+
+# ---------------------------------------------------------------- dead letters
+
+DEAD_LETTERS = {"Fn::GetAtt": ["DeadLetterQueue", "Arn"]}
+
+
+def test_messages_that_fail_go_to_the_dead_letters_after_five_tries() -> None:
+    redrives = {name: queue.get("RedrivePolicy") for name, queue in QUEUES.items() if name != "DeadLetterQueue"}
+    assert redrives == {"UploadsQueue": {"deadLetterTargetArn": DEAD_LETTERS, "maxReceiveCount": 5}}
+
+
+def test_a_message_stays_hidden_for_six_times_the_functions_time_limit() -> None:
+    """So AWS advises ("Using Lambda with Amazon SQS"): else a batch comes again while it is still being handled."""
+    assert QUEUES["UploadsQueue"]["VisibilityTimeout"] >= 6 * FUNCTION_RESOURCES["SubmitFunction"]["Timeout"]
+
+
+def test_dead_letters_are_kept_as_long_as_a_queue_can() -> None:
+    """14 days (Amazon SQS, "Amazon SQS message quotas")."""
+    assert QUEUES["DeadLetterQueue"]["MessageRetentionPeriod"] == 14 * 24 * 3600
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_an_event_that_cant_be_handed_on_goes_to_the_dead_letters(rule: str) -> None:
+    if "ScheduleExpression" in RULES[rule]:
+        return  # the next sweep makes up for a lost one
+    for target in RULES[rule]["Targets"]:
+        assert target["DeadLetterConfig"] == {"Arn": DEAD_LETTERS}
+
+
+def test_an_asynchronous_invocation_that_fails_to_the_end_goes_to_the_dead_letters() -> None:
+    targets = {referred(target["Arn"]) for rule in RULES.values() for target in rule["Targets"]}
+    caught = {
+        referred(config["FunctionName"]): config["DestinationConfig"]["OnFailure"]["Destination"]
+        for config in of_type("AWS::Lambda::EventInvokeConfig").values()
+    }
+    assert caught == dict.fromkeys(targets & set(FUNCTION_RESOURCES), DEAD_LETTERS)
+
+
+def test_only_failed_messages_of_a_batch_come_again() -> None:
+    (mapping,) = [
+        event["Properties"]
+        for function in FUNCTION_RESOURCES.values()
+        for event in function.get("Events", {}).values()
+        if event["Type"] == "SQS"
+    ]
+    assert mapping["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
+
+
+# ---------------------------------------------------------------- rights
+
+
+def statements() -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield every allowing statement of every role's policies, with the role's name."""
+    for name, properties in of_type("AWS::IAM::Role").items():
+        for policy in properties["Policies"]:
+            yield from ((name, s) for s in policy["PolicyDocument"]["Statement"] if s["Effect"] == "Allow")
+    for name, properties in of_type("AWS::IAM::Policy").items():
+        yield from ((name, s) for s in properties["PolicyDocument"]["Statement"] if s["Effect"] == "Allow")
+
+
+ALLOWED = list(statements())
+
+
+def test_no_right_is_on_everything_but_what_x_ray_gives_no_resources_for() -> None:
+    everything = {action for _, s in ALLOWED if "*" in listed(s["Resource"]) for action in listed(s["Action"])}
+    assert everything == {
+        "xray:PutTraceSegments",
+        "xray:PutTelemetryRecords",
+        "xray:GetSamplingRules",
+        "xray:GetSamplingTargets",
+    }
+
+
+def test_a_right_on_everything_has_its_reason_beside_it() -> None:
+    lines = [line for line in (ROOT / "template.yaml").read_text("utf-8").splitlines() if 'Resource: "*"' in line]
+    assert lines
+    assert [line for line in lines if not re.search(r'"\*" # \w+', line)] == []
+
+
+def test_no_right_is_a_group_of_actions() -> None:
+    assert [action for _, s in ALLOWED for action in listed(s["Action"]) if "*" in action] == []
+
+
+def test_no_function_may_delete_people_s_files_or_change_uploads() -> None:
+    actions = {action for _, s in ALLOWED for action in listed(s["Action"]) if action.startswith("s3:")}
+    assert not {action for action in actions if "Delete" in action}
+    for _, s in ALLOWED:
+        if any(action.startswith("s3:Put") for action in listed(s["Action"])):
+            assert "UploadBucket" not in json.dumps(s["Resource"])
+
+
+def test_arns_hold_in_every_partition() -> None:
+    text = (ROOT / "template.yaml").read_text("utf-8")
+    assert [line for line in text.splitlines() if "arn:aws:" in line] == []
+
+
+def test_the_key_is_in_no_functions_environment() -> None:
+    variables = [
+        TEMPLATE["Globals"]["Function"]["Environment"]["Variables"],
+        *(f.get("Environment", {}).get("Variables", {}) for f in FUNCTION_RESOURCES.values()),
+    ]
+    assert [name for each in variables for name in each if "KEY" in name] == ["API_KEY_SECRET_ARN"]
+
+
+# ---------------------------------------------------------------- people's files
+
+
+@pytest.mark.parametrize("name", [*BUCKETS, *of_type("AWS::DynamoDB::Table")])
+def test_files_and_the_memory_of_what_was_paid_outlive_the_stack(name: str) -> None:
+    assert RESOURCES[name]["DeletionPolicy"] == RESOURCES[name]["UpdateReplacePolicy"] == "Retain"
+
+
+@pytest.mark.parametrize("bucket", BUCKETS)
+def test_old_versions_go_after_30_days_and_current_ones_never(bucket: str) -> None:
+    for rule in BUCKETS[bucket]["LifecycleConfiguration"]["Rules"]:
+        assert rule["NoncurrentVersionExpiration"] == {"NoncurrentDays": 30}
+        assert not {"ExpirationInDays", "ExpirationDate", "Transitions", "Transition"} & set(rule)
+
+
+# ---------------------------------------------------------------- the wait loop
+
+MACHINE = of_type("AWS::Serverless::StateMachine")["StateMachine"]["Definition"]
+STATES: dict[str, dict[str, Any]] = MACHINE["States"]
+TASKS = {name: state for name, state in STATES.items() if state["Type"] == "Task"}
+# AWS Step Functions, "Best practices: handle transient Lambda service exceptions"; and what a cold or busy Lambda does.
+LAMBDAS_OWN_TROUBLES = {
+    "Lambda.ServiceException",
+    "Lambda.AWSLambdaException",
+    "Lambda.SdkClientException",
+    "Lambda.TooManyRequestsException",
+    "Lambda.Unknown",
+    "Sandbox.Timedout",
+    "Runtime.ExitError",
+    "States.Timeout",
+}
+
+
+def way(looks: list[bool], deliveries: list[bool]) -> list[str]:
+    """Return the states that an execution goes through, by what looks (ended?) and deliveries (told?) answer."""
+    answers = {"Look": iter(looks), "Deliver": iter(deliveries)}
+    fields = {"Look": "ended", "Deliver": "told"}
+    state: dict[str, bool] = {}
+    name, gone = MACHINE["StartAt"], []
+    while True:
+        gone.append(name)
+        current = STATES[name]
+        match current["Type"]:
+            case "Succeed":
+                return gone
+            case "Task":
+                state = {fields[name]: next(answers[name])}
+                name = current["Next"]
+            case "Choice":
+                met = (c for c in current["Choices"] if state[c["Variable"].removeprefix("$.")] is c["BooleanEquals"])
+                name = next(met, {"Next": current["Default"]})["Next"]
+            case _:
+                name = current["Next"]
+
+
+def test_the_machine_waits_looks_and_delivers_what_has_ended() -> None:
+    look = ["Wait", "Look", "HasItEnded"]
+    assert way([True], [True]) == [*look, "Deliver", "IsItTold", "Told"]
+    assert way([False, False, True], [True]) == [*look, *look, *look, "Deliver", "IsItTold", "Told"]
+
+
+def test_what_could_not_be_told_goes_back_into_the_wait() -> None:
+    assert way([True, True], [False, True])[3:6] == ["Deliver", "IsItTold", "Wait"]
+    assert way([True, True], [False, True])[-1] == "Told"
+
+
+def test_the_machine_waits_as_long_as_the_last_answer_says() -> None:
+    assert STATES["Wait"]["SecondsPath"] == "$.wait_seconds"
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_a_task_state_outwaits_its_function_and_no_longer(task: str) -> None:
+    function = referred(TASKS[task]["Parameters"]["FunctionName"])
+    assert function
+    limit = FUNCTION_RESOURCES[function]["Timeout"]
+    assert limit < TASKS[task]["TimeoutSeconds"] <= 1.5 * limit
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_lambdas_own_troubles_are_tried_again_with_full_jitter_and_ours_are_not(task: str) -> None:
+    (retry,) = TASKS[task]["Retry"]
+    assert set(retry["ErrorEquals"]) == LAMBDAS_OWN_TROUBLES
+    assert retry["JitterStrategy"] == "FULL"
+    assert retry["MaxAttempts"] >= 3
+
+
+def test_a_look_that_breaks_to_the_end_is_handed_to_deliver_with_its_state() -> None:
+    assert STATES["Look"]["Catch"] == [{"ErrorEquals": ["States.ALL"], "ResultPath": "$.error", "Next": "Deliver"}]
+
+
+def test_an_execution_that_failed_means_that_nobody_was_told() -> None:
+    assert "Catch" not in STATES["Deliver"]
+    assert [name for name, state in STATES.items() if state["Type"] == "Fail"] == []
+    pattern = RULES["BadEndRule"]["EventPattern"]
+    assert pattern["detail"]["status"] == ["FAILED", "TIMED_OUT", "ABORTED"]
+    assert pattern["detail"]["stateMachineArn"] == [{"Ref": "StateMachine"}]
+
+
+def test_an_execution_outlives_the_24_hours_of_a_task() -> None:
+    assert MACHINE["TimeoutSeconds"] > 24 * 3600
+
+
+# ---------------------------------------------------------------- dashboard and alarms
+
+# What AWS publishes for its services: metric → the dimensions that are used here.
+SQS_METRICS = {  # Amazon SQS Developer Guide, "Available CloudWatch metrics for Amazon SQS"
+    ("AWS/SQS", name): {"QueueName"}
+    for name in (
+        "ApproximateAgeOfOldestMessage", "ApproximateNumberOfMessagesDelayed", "ApproximateNumberOfMessagesNotVisible",
+        "ApproximateNumberOfMessagesVisible", "NumberOfEmptyReceives", "NumberOfMessagesDeleted",
+        "NumberOfMessagesReceived", "NumberOfMessagesSent", "SentMessageSize",
+    )
+}  # fmt: skip
+LAMBDA_METRICS = {  # AWS Lambda Developer Guide, "Types of metrics for Lambda functions"
+    ("AWS/Lambda", name): {"FunctionName"}
+    for name in ("Invocations", "Errors", "DeadLetterErrors", "Throttles", "Duration", "ConcurrentExecutions")
+}
+STATES_METRICS = {  # AWS Step Functions Developer Guide, "Monitoring Step Functions metrics using Amazon CloudWatch"
+    ("AWS/States", name): {"StateMachineArn"}
+    for name in (
+        "ExecutionTime", "ExecutionThrottled", "ExecutionsAborted", "ExecutionsFailed", "ExecutionsStarted",
+        "ExecutionsSucceeded", "ExecutionsTimedOut",
+    )
+}  # fmt: skip
+PUBLISHED = SQS_METRICS | LAMBDA_METRICS | STATES_METRICS
+OF_A_DIMENSION = {
+    "QueueName": "AWS::SQS::Queue",
+    "FunctionName": "AWS::Serverless::Function",
+    "StateMachineArn": "AWS::Serverless::StateMachine",
+}
+STACK_NAME = "${AWS::StackName}"
+
+Metric = tuple[str, str, tuple[tuple[str, str], ...]]  # namespace, name, (dimension, value)…
+
+
+def spelled_out(rows: list[list[Any]]) -> Iterator[Metric]:
+    """Yield a widget's metrics with their shorthand written out.
+
+    ``.`` repeats the word at its place in the row above, ``...`` all of them (Amazon CloudWatch, "Dashboard body
+    structure and syntax").
+    """
+    above: list[str] = []
+    for row in rows:
+        words = [word for word in row if isinstance(word, str)]
+        if words == ["..."]:
+            words = above
+        words = [above[place] if word == "." else word for place, word in enumerate(words)]
+        above = words
+        namespace, name, *dimensions = words
+        yield namespace, name, tuple(zip(dimensions[::2], dimensions[1::2], strict=True))
+
+
+def widgets() -> list[dict[str, Any]]:
+    (dashboard,) = of_type("AWS::CloudWatch::Dashboard").values()
+    body: list[dict[str, Any]] = json.loads(dashboard["DashboardBody"]["Fn::Sub"])["widgets"]
+    return body
+
+
+def shown() -> list[Metric]:
+    return [metric for widget in widgets() for metric in spelled_out(widget["properties"]["metrics"])]
+
+
+def alarmed() -> list[Metric]:
+    """Return what the alarms watch, dimensions' values as the dashboard writes them."""
+
+    def written(value: dict[str, Any]) -> str:
+        return "${" + (value.get("Ref") or ".".join(value["Fn::GetAtt"])) + "}"
+
+    return [
+        (a["Namespace"], a["MetricName"], tuple((d["Name"], written(d["Value"])) for d in a["Dimensions"]))
+        for a in ALARMS.values()
+    ]
+
+
+METRICS = sorted({*shown(), *alarmed()})
+
+
+@pytest.mark.parametrize("metric", METRICS, ids=lambda m: f"{m[0]}/{m[1]}/{m[2][0][1]}")
+def test_a_metric_of_dashboard_or_alarm_exists_with_just_these_dimensions(metric: Metric) -> None:
+    namespace, name, dimensions = metric
+    if namespace == NAMESPACE:
+        assert name in UNITS
+        assert dimensions == (("service", STACK_NAME),)  # test_metrics.py sees the code emit just that
+        return
+    assert {dimension for dimension, _ in dimensions} == PUBLISHED[namespace, name]
+    for dimension, value in dimensions:
+        logical = value.strip("${}").partition(".")[0]
+        assert RESOURCES[logical]["Type"] == OF_A_DIMENSION[dimension]
+        if dimension == "QueueName":
+            assert value.endswith(".QueueName}")  # a queue's Ref is its address
+
+
+def test_the_functions_measure_under_the_stacks_name() -> None:
+    variables = TEMPLATE["Globals"]["Function"]["Environment"]["Variables"]
+    assert variables["POWERTOOLS_SERVICE_NAME"] == {"Ref": "AWS::StackName"}
+    assert variables["POWERTOOLS_METRICS_NAMESPACE"] == NAMESPACE
+
+
+def test_everything_that_is_measured_is_shown() -> None:
+    assert {name for namespace, name, _ in shown() if namespace == NAMESPACE} == set(UNITS)
+
+
+def test_the_dashboard_shows_the_business_first_and_errors_after_it() -> None:
+    places = [(w["y"], w["x"], {m[0] for m in spelled_out(w["properties"]["metrics"])}) for w in widgets()]
+    namespaces = [kind for _, _, kind in sorted(places, key=lambda place: place[:2])]
+    business = namespaces.index(next(kind for kind in namespaces if kind != {NAMESPACE}))
+    assert business >= 5
+    assert all(NAMESPACE not in kind for kind in namespaces[business:])
+
+
+def test_no_two_widgets_of_the_dashboard_overlap() -> None:
+    taken = [
+        (x, y)
+        for w in widgets()
+        for x in range(w["x"], w["x"] + w["width"])
+        for y in range(w["y"], w["y"] + w["height"])
+    ]
+    assert len(taken) == len(set(taken))
+    assert max(x for x, _ in taken) < 24  # a dashboard's columns
+
+
+@pytest.mark.parametrize("alarm", ALARMS)
+def test_an_alarm_tells_the_operators_and_rests_while_nothing_is_measured(alarm: str) -> None:
+    assert ALARMS[alarm]["AlarmActions"] == [{"Ref": "OperatorTopic"}]
+    assert ALARMS[alarm]["TreatMissingData"] == "notBreaching"
+
+
+def test_there_are_alarms_on_dead_letters_failed_jobs_a_held_account_and_an_old_queue() -> None:
+    watched = {alarm["MetricName"] for alarm in ALARMS.values()}
+    assert watched == {"ApproximateNumberOfMessagesVisible", "JobsFailed", "AccountHeld", "OldestQueued"}
+
+
+@pytest.mark.parametrize("alarm", ALARMS)
+def test_an_alarm_names_the_chapter_of_the_runbook_that_says_what_to_do(alarm: str) -> None:
+    chapter = re.search(r'\(docs/operations\.md, "(.+)"\)', ALARMS[alarm]["AlarmDescription"])
+    assert chapter
+    assert re.search(rf"^##+ {re.escape(chapter[1])}$", (ROOT / "docs" / "operations.md").read_text("utf-8"), re.M)
+
+
+def test_cloudwatch_may_publish_to_the_operators_topic_for_this_account_only() -> None:
+    (policy,) = [p for p in of_type("AWS::SNS::TopicPolicy").values() if {"Ref": "OperatorTopic"} in p["Topics"]]
+    (alarms,) = [
+        s for s in policy["PolicyDocument"]["Statement"] if s["Principal"] == {"Service": "cloudwatch.amazonaws.com"}
+    ]
+    assert alarms["Action"] == "sns:Publish"
+    assert alarms["Condition"] == {"StringEquals": {"aws:SourceAccount": {"Ref": "AWS::AccountId"}}}
+
+
+@pytest.mark.parametrize("topic", TOPICS)
+def test_the_e_mail_address_is_subscribed_to_the_topic_where_one_is_given(topic: str) -> None:
+    (name,) = [n for n, p in of_type("AWS::SNS::Subscription").items() if p["TopicArn"] == {"Ref": topic}]
+    assert RESOURCES[name]["Condition"] == "HasEmail"
+    assert RESOURCES[name]["Properties"]["Endpoint"] == {"Ref": "NotificationEmail"}
+
+
+# ---------------------------------------------------------------- traces
+
+
+def test_every_function_and_the_machine_are_traced_by_their_services_and_no_sdk_is_imported() -> None:
+    assert TEMPLATE["Globals"]["Function"]["Tracing"] == "Active"
+    assert of_type("AWS::Serverless::StateMachine")["StateMachine"]["Tracing"] == {"Enabled": True}
+    assert "aws-xray-sdk" not in (ROOT / "layers" / "portraitcast" / "requirements.txt").read_text("utf-8")
+    traced = {name for name, s in ALLOWED if "xray:PutTraceSegments" in listed(s["Action"])}
+    assert traced == {"SubmitRole", "StatusRole", "DeliverRole", "WatchRole"}
