@@ -1,0 +1,150 @@
+"""The runbook, docs/operations.md: its commands are run as they stand there, or named as needing AWS."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from makers import face, sha256, voice
+
+from run import ROOT
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from conftest import Stack
+
+    Report = dict[str, Any]
+
+pytestmark = pytest.mark.skipif(
+    not (shutil.which("aws") and shutil.which("curl") and shutil.which("bash")),
+    reason="the runbook's commands need bash, curl and the AWS CLI",
+)
+
+BLOCKS = [
+    re.sub(r"^  ", "", block, flags=re.MULTILINE) if indented else block
+    for indented, block in re.findall(
+        r"^( *)```\n(.*?)^ *```$", (ROOT / "docs" / "operations.md").read_text("utf-8"), re.MULTILINE | re.DOTALL
+    )
+]
+NEEDS_AWS = {  # words of a block → why the local engine can't
+    "get-metric-statistics": "the engine keeps no metrics of logs",
+    "start-query": "Logs Insights",
+    "batch-get-traces": "X-Ray",
+    "start-message-move-task": "the engine doesn't know it",
+    "sam deploy": "deploys to AWS",
+}
+RUNS = {  # words of a block → what its words on standard output are like
+    "stack() {": r"",
+    "put-secret-value": r"VersionId",
+    '{"pause": true}': r"MessageId",
+    '{"scan": "acme/"}': r"MessageId",
+    '"SLOTS"': r'"owners"',
+    "JOB=$(": r"",
+    "\"JOB#'$JOB'\"": r'"status": "done"',
+    "list-object-versions": r"VersionId",
+    "list-executions": r"SUCCEEDED",
+    "list-stack-resources": r"told",
+    '{"sweep": true}': r"MessageId",
+    "TASK=": r"upload: ",
+    "lambda invoke": r"told",
+}
+COMMON = 'aws() { command aws --endpoint-url "$AWS_ENDPOINT_URL" "$@"; }\n'  # some versions need it for SQS
+
+
+def block(words: str) -> str:
+    (found,) = [each for each in BLOCKS if words in each]
+    return found
+
+
+def test_every_command_of_the_runbook_is_run_here_or_needs_aws() -> None:
+    known = [*RUNS, *NEEDS_AWS]
+    assert [each for each in BLOCKS if sum(words in each for words in known) != 1] == []
+    assert all(sum(words in each for each in BLOCKS) == 1 for words in known)
+
+
+@pytest.fixture(scope="module")
+def done(stack: Stack) -> Report:
+    """Return the report of a job that was made: the runbook's commands are about it."""
+    name = "runbook/line-01"
+    stack.drop(f"{name}.png", face())
+    stack.drop(f"{name}.wav", voice())
+    return stack.wait_report(name, "done")
+
+
+def run(stack: Stack, words: str, done: Report, work: Path, stdin: str = "") -> str:
+    """Run a block of the runbook in bash, with the names of a real job in it; return what it says."""
+    o = stack.outputs
+    text = (
+        block(words)
+        .replace("acme/line-01", done["name"])
+        .replace("TASK=" + "a8532587-fa8c-4ef8-82be-0c46b17950d1", f"TASK={done['task']['id']}")
+    )
+    before = "" if words == "stack() {" else block("stack() {")
+    environment = {
+        **os.environ,
+        "AWS_ENDPOINT_URL": o["endpoint_url"],
+        "AWS_DEFAULT_REGION": o["region"],
+        "AWS_ACCESS_KEY_ID": o["access_key_id"],
+        "AWS_SECRET_ACCESS_KEY": o["secret_access_key"],
+        "AWS_PAGER": "",
+        "DASHSCOPE_BASE_URL": stack.simulator.base_url,
+        "JOB": done["job"],
+    }
+    ended = subprocess.run(  # noqa: S603 - the runbook's own words
+        ["bash", "-euo", "pipefail", "-c", COMMON + before + text],  # noqa: S607 - whichever bash the person has
+        env=environment, cwd=work, input=stdin, capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert ended.returncode == 0, ended.stderr
+    return ended.stdout
+
+
+@pytest.mark.parametrize(
+    "words", [words for words in RUNS if words not in {"TASK=", '{"pause": true}', "lambda invoke"}]
+)
+def test_a_command_of_the_runbook_does_its_work(stack: Stack, done: Report, tmp_path: Path, words: str) -> None:
+    key = stack.client("secretsmanager").get_secret_value(SecretId=stack.outputs["api_key_secret_arn"])["SecretString"]
+
+    said = run(stack, words, done, tmp_path, stdin=key if words == "put-secret-value" else "")
+
+    assert re.search(RUNS[words], said)
+    stack.until(stack.is_drained, "its message was handled")
+
+
+def test_the_hash_of_a_name_is_its_job(stack: Stack, done: Report, tmp_path: Path) -> None:
+    text = block("JOB=$(").replace("acme/line-01", done["name"]) + "printf %s $JOB"
+    said = subprocess.run(["bash", "-c", text], capture_output=True, text=True, check=True)  # noqa: S603, S607
+    assert said.stdout == done["job"]
+
+
+def test_pause_by_message_holds_what_comes(stack: Stack, done: Report, tmp_path: Path, folder: str) -> None:
+    try:
+        run(stack, '{"pause": true}', done, tmp_path)
+        stack.until(stack.is_drained, "its message was handled")
+        stack.drop(f"{folder}line.png", face())
+        stack.drop(f"{folder}line.wav", voice())
+        assert stack.wait_report(f"{folder}line", "queued")["queue"]["held"] == "paused"
+    finally:
+        stack.send({"pause": False})
+    stack.wait_report(f"{folder}line", "done")
+
+
+def test_a_video_is_brought_by_hand_with_a_fresh_link(stack: Stack, done: Report, tmp_path: Path) -> None:
+    stack.s3.delete_object(Bucket=stack.outputs["results_bucket"], Key=f"{done['name']}.mp4")
+
+    run(stack, "TASK=", done, tmp_path)
+
+    assert sha256(stack.result(f"{done['name']}.mp4")) == done["video"]["sha256"]
+
+
+def test_an_event_out_of_the_dead_letters_is_given_to_deliver(stack: Stack, done: Report, tmp_path: Path) -> None:
+    (tmp_path / "event.json").write_bytes((ROOT / "events" / "deliver-execution-failed.json").read_bytes())
+
+    said = run(stack, "lambda invoke", done, tmp_path)
+
+    assert json.JSONDecoder().raw_decode(said)[0]["told"] is True
