@@ -177,7 +177,8 @@ class Dispatch:
         if not job.boxes and not self._check(job, slots):
             return True
         try:
-            slots = self._table.slots()
+            if slots.checking == job.id:
+                slots = self._table.slots()  # the check took its time
             if not (slots.creating or slots.paused or len(slots.owners) >= self._limits.max_in_flight):
                 return self._create(job, slots, ends_at, fee, expected)
         except ConflictError:
