@@ -1,0 +1,618 @@
+"""Roles: a function has no right that it could do without, and none of the rights that only others have.
+
+Rights are read from template.yaml: one is one action on one resource of one statement. Each is taken away on a deployed
+stack, what needs it is done, and breaks. The queue's own calls of submit are switched off, so that nothing happens but
+what a test does. What the local engine lets pass whatever a role says is held against the template itself.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import itertools
+import json
+import uuid
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from botocore.exceptions import ClientError
+from makers import face, new_folder, voice
+from test_rights import acting_as
+
+from package import read_template
+from portraitcast.names import short_hash
+from run import ROOT, Provider, Run, origin, stack_up, work_folder
+from simulator import Simulator
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+API_KEY = "sk-every-right"
+PARAMETERS = {"PairSeconds": "0", "SettleSeconds": "0", "MinWaitSeconds": "3600", "MaxWaitSeconds": "3600"}
+SEQUENCE = itertools.count(1)
+ROLES = {"submit": ["SubmitRole", "SubmitMayPresign"], "status": ["StatusRole"], "deliver": ["DeliverRole"]}
+TEMPLATE = read_template(ROOT / "template.yaml")["Resources"]
+
+
+@dataclass(frozen=True)
+class Right:
+    """One action on one resource (by its place in the statement's list) of one statement."""
+
+    function: str
+    sid: str
+    action: str
+    place: int
+
+    def __str__(self) -> str:
+        return f"{self.function}-{self.sid}-{self.action}-{self.place}"
+
+
+def as_list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def statements(function: str) -> list[dict[str, Any]]:
+    """Return all statements of a function's role, as template.yaml has them."""
+    found = []
+    for name in ROLES[function]:
+        properties = TEMPLATE[name]["Properties"]
+        for policy in properties.get("Policies", [properties]):
+            found += policy["PolicyDocument"]["Statement"]
+    return found
+
+
+RIGHTS = [
+    Right(function, statement["Sid"], action, place)
+    for function in ROLES
+    for statement in statements(function)
+    for action in as_list(statement["Action"])
+    for place in range(len(as_list(statement["Resource"])))
+]
+
+
+class Broken(Exception):  # noqa: N818  # not an error of anything: what a test waits for
+    """A function did not do what it is there for."""
+
+
+class Bench:
+    """A stack in which nothing happens by itself."""
+
+    def __init__(self, run: Run, simulator: Simulator) -> None:
+        self.outputs, self.client, self.simulator = run.outputs, run.client, simulator
+        self.s3 = run.client("s3")
+        self.folder = new_folder()
+        lambdas = run.client("lambda")
+        (mapping,) = lambdas.list_event_source_mappings()["EventSourceMappings"]
+        lambdas.update_event_source_mapping(UUID=mapping["UUID"], Enabled=False)
+
+    @property
+    def name(self) -> str:
+        return f"{self.folder}line"
+
+    @property
+    def job(self) -> str:
+        return short_hash(self.name)
+
+    def anew(self) -> None:
+        """Forget all jobs, and go to another folder."""
+        self.folder = new_folder()
+        self.simulator.clear_faults()
+        self.simulator.trouble("ok")
+        client, table = self.client("dynamodb"), self.outputs["table"]
+        for page in client.get_paginator("scan").paginate(TableName=table):
+            for item in page["Items"]:
+                client.delete_item(TableName=table, Key={"pk": item["pk"], "sk": item["sk"]})
+
+    def role(self, function: str) -> str:
+        """Return the name of a function's role."""
+        name = self.outputs["functions"][function]
+        configuration = self.client("lambda").get_function_configuration(FunctionName=name)
+        return str(configuration["Role"].rpartition("/")[2])
+
+    @contextlib.contextmanager
+    def without(self, right: Right) -> Iterator[None]:
+        """Take a right away, and everything that a function remembers of having used it."""
+        iam, role = self.client("iam"), self.role(right.function)
+        for policy in iam.list_role_policies(RoleName=role)["PolicyNames"]:
+            document = iam.get_role_policy(RoleName=role, PolicyName=policy)["PolicyDocument"]
+            if right.sid in [statement["Sid"] for statement in document["Statement"]]:
+                break
+        else:
+            pytest.fail(f"no deployed policy has a statement {right.sid}")
+        less = {**document, "Statement": [part for each in document["Statement"] for part in self._less(each, right)]}
+        if less["Statement"]:
+            iam.put_role_policy(RoleName=role, PolicyName=policy, PolicyDocument=json.dumps(less))
+        else:
+            iam.delete_role_policy(RoleName=role, PolicyName=policy)
+        self.start_cold(right.function)
+        try:
+            yield
+        finally:
+            iam.put_role_policy(RoleName=role, PolicyName=policy, PolicyDocument=json.dumps(document))
+            self.start_cold(right.function)
+
+    @staticmethod
+    def _less(statement: dict[str, Any], right: Right) -> list[dict[str, Any]]:
+        if statement["Sid"] != right.sid:
+            return [statement]
+        actions, resources = as_list(statement["Action"]), as_list(statement["Resource"])
+        others = [action for action in actions if action != right.action]
+        elsewhere = [resource for place, resource in enumerate(resources) if place != right.place]
+        parts = [(others, resources), ([right.action], elsewhere)]
+        return [{"Effect": "Allow", "Action": what, "Resource": where} for what, where in parts if what and where]
+
+    def start_cold(self, function: str) -> None:
+        """Let the next invocation start a new environment: a warm one remembers the API key."""
+        name, lambdas = self.outputs["functions"][function], self.client("lambda")
+        timeout = lambdas.get_function_configuration(FunctionName=name)["Timeout"]
+        lambdas.update_function_configuration(FunctionName=name, Timeout=timeout)
+
+    def invoke(self, function: str, event: dict[str, Any]) -> Any:
+        """Invoke a function; raise `Broken` if it fails or logs an exception."""
+        answer = self.client("lambda").invoke(
+            FunctionName=self.outputs["functions"][function], Payload=json.dumps(event).encode(), LogType="Tail"
+        )
+        said, log = answer["Payload"].read().decode(), base64.b64decode(answer.get("LogResult", "")).decode()
+        if "FunctionError" in answer or "exception_name" in log:
+            raise Broken(f"{function}: {said}\n{log}")
+        return json.loads(said or "null")
+
+    def put(self, key: str, content: bytes) -> dict[str, Any]:
+        """Put a file into the upload bucket; return S3's record of it."""
+        version = self.s3.put_object(Bucket=self.outputs["upload_bucket"], Key=key, Body=content)["VersionId"]
+        return self.record("ObjectCreated:Put", key, versionId=version, size=len(content))
+
+    @staticmethod
+    def record(event: str, key: str, **more: Any) -> dict[str, Any]:
+        about = {"key": key, "sequencer": f"{next(SEQUENCE):016X}", **more}
+        return {"eventSource": "aws:s3", "eventName": event, "s3": {"object": about}}
+
+    def drop(self, **contents: bytes) -> None:
+        """Put files of the job and tell submit."""
+        self.invoke(
+            "submit", {"Records": [self.put(f"{self.name}.{suffix}", content) for suffix, content in contents.items()]}
+        )
+
+    def report(self) -> dict[str, Any]:
+        try:
+            body = self.s3.get_object(Bucket=self.outputs["results_bucket"], Key=f"{self.name}.json")["Body"].read()
+        except self.s3.exceptions.NoSuchKey:
+            raise Broken("there is no report") from None
+        report: dict[str, Any] = json.loads(body)
+        return report
+
+    def must_be(self, status: str) -> None:
+        if (there := self.report()["status"]) != status:
+            raise Broken(f"the job is {there}, not {status}")
+
+    def spoil(self, key: str) -> None:
+        """Put something of somebody else's into the results bucket."""
+        self.s3.put_object(Bucket=self.outputs["results_bucket"], Key=key, Body=b"not ours")
+
+    def execution(self) -> tuple[str, dict[str, Any]]:
+        """Return name and input of the job's execution."""
+        states, machine = self.client("stepfunctions"), self.outputs["state_machine_arn"]
+        for page in states.get_paginator("list_executions").paginate(stateMachineArn=machine):
+            for each in page["executions"]:
+                if each["name"].startswith(self.job):
+                    found = states.describe_execution(executionArn=each["executionArn"])
+                    return each["name"], json.loads(found["input"])
+        raise Broken("no execution watches the task")
+
+    def finished(self) -> dict[str, Any]:
+        """Have a task made and ended; return the execution's state."""
+        send(self)
+        state = self.execution()[1]
+        self.simulator.wait_for(
+            lambda s: any(t["id"] == state["task"] and t["status"] in {"SUCCEEDED", "FAILED"} for t in s["tasks"]), 30
+        )
+        return state
+
+
+@pytest.fixture(scope="module")
+def one_bench() -> Iterator[Bench]:
+    with (
+        work_folder(ROOT / ".test" / uuid.uuid4().hex[:8]) as work,
+        Simulator(api_key=API_KEY, task_seconds=0.0) as simulator,
+        stack_up(
+            work,
+            PARAMETERS,
+            provider=Provider(simulator.base_url, API_KEY, simulator_url=origin(simulator.base_url)),
+            say=lambda _: None,
+        ) as run,
+    ):
+        yield Bench(run, simulator)
+
+
+@pytest.fixture
+def bench(one_bench: Bench) -> Bench:
+    one_bench.anew()
+    return one_bench
+
+
+# ---------------------------------------------------------------- What functions are there for
+
+
+def send(bench: Bench) -> None:
+    bench.drop(png=face(), wav=voice())
+    bench.must_be("rendering")
+    bench.execution()
+
+
+def wait(bench: Bench) -> None:
+    bench.drop(wav=voice())
+    bench.must_be("waiting")
+
+
+def serve_a_folder(bench: Bench) -> None:
+    wait(bench)
+    bench.invoke("submit", {"Records": [bench.put(f"{bench.folder}anna.png", face())]})
+    bench.invoke("submit", {"folder": short_hash(bench.folder.rstrip("/"))})
+    bench.must_be("rendering")
+
+
+def see_a_deletion(bench: Bench) -> None:
+    bench.drop(wav=voice())
+    bench.s3.delete_object(Bucket=bench.outputs["upload_bucket"], Key=f"{bench.name}.wav")
+    bench.invoke("submit", {"Records": [bench.record("ObjectRemoved:Delete", f"{bench.name}.wav")]})
+    bench.must_be("withdrawn")
+
+
+def scan(bench: Bench) -> None:
+    bench.put(f"{bench.name}.wav", voice())
+    bench.invoke("submit", {"scan": bench.folder})
+    bench.must_be("waiting")
+
+
+def take_the_reports_name_back(bench: Bench) -> None:
+    bench.spoil(f"{bench.name}.json")
+    wait(bench)
+
+
+def refuse(bench: Bench) -> None:
+    bench.drop(png=face(), wav=b"no voice")
+    bench.must_be("rejected")
+
+
+def hold(bench: Bench) -> None:
+    bench.simulator.trouble("arrearage")
+    bench.drop(png=face(), wav=voice())
+    bench.must_be("queued")
+
+
+def sweep(bench: Bench) -> None:
+    bench.invoke("submit", {"sweep": True})
+
+
+def find_the_watch_again(bench: Bench) -> None:
+    send(bench)
+    bench.invoke("submit", {"watch": bench.job, "attempt": 1})
+
+
+def look(bench: Bench) -> None:
+    if not bench.invoke("status", bench.finished())["ended"]:
+        raise Broken("status did not see that the task has ended")
+
+
+def deliver(bench: Bench) -> None:
+    if not bench.invoke("deliver", bench.finished())["told"]:
+        raise Broken("deliver did not tell anybody")
+    bench.must_be("done")
+    bench.s3.head_object(Bucket=bench.outputs["results_bucket"], Key=f"{bench.name}.mp4")
+
+
+def ask_again(bench: Bench) -> None:
+    deliver(bench)
+    bench.drop(wav=voice())
+    if not bench.report()["asked_again_at"]:
+        raise Broken("the report does not say that it was asked again")
+
+
+def deliver_over_somebody_elses_report(bench: Bench) -> None:
+    state = bench.finished()
+    bench.spoil(f"{bench.name}.json")
+    if not bench.invoke("deliver", state)["told"]:
+        raise Broken("deliver did not tell anybody")
+    bench.must_be("done")
+
+
+def give_one_more_attempt(bench: Bench) -> None:
+    bench.simulator.fault({"task_fails": {"code": "InternalError.Timeout"}}, match={"contains": bench.folder})
+    bench.invoke("deliver", bench.finished())
+    bench.must_be("queued")
+
+
+def explain_a_broken_execution(bench: Bench) -> None:
+    state = bench.finished()
+    name, _ = bench.execution()
+    detail = {"status": "FAILED", "name": name, "input": json.dumps(state)}
+    bench.invoke("deliver", {"source": "aws.states", "detail": detail})
+
+
+# What needs each right: by statement, or by statement and action, or by statement, action and resource.
+NEEDED_FOR: dict[str, Callable[[Bench], None]] = {
+    "submit-UploadsQueue-sqs:SendMessage": serve_a_folder,
+    "submit-ReadUploads-s3:GetObject-": see_a_deletion,
+    "submit-ReadUploads-s3:GetObjectVersion": send,
+    "submit-ListUploads": scan,
+    "submit-WriteReports-s3:GetObject": take_the_reports_name_back,
+    "submit-WriteReports-s3:PutObject": wait,
+    "submit-SeeWhetherTheVideoIsThere": ask_again,
+    "submit-Jobs": send,
+    "submit-OpenJobs": sweep,
+    "submit-Key": send,
+    "submit-Watch": send,
+    "submit-SeeWatches": find_the_watch_again,
+    "submit-Tell-sns:Publish-0": refuse,
+    "submit-Tell-sns:Publish-1": hold,
+    "submit-TellSystems": wait,
+    "submit-Presign": send,
+    "status-Key": look,
+    "deliver-Wake-sqs:SendMessage-0": deliver,
+    "deliver-WriteResults-s3:GetObject-0": deliver_over_somebody_elses_report,
+    "deliver-WriteResults-s3:GetObject-1": deliver,
+    "deliver-WriteResults-s3:PutObject": deliver,
+    "deliver-Jobs-dynamodb:Query": give_one_more_attempt,
+    "deliver-Jobs": deliver,
+    "deliver-Key": deliver,
+    "deliver-FindCauses": explain_a_broken_execution,
+    "deliver-Tell-sns:Publish-0": deliver,
+    "deliver-Tell-sns:Publish-1": explain_a_broken_execution,
+    "deliver-TellSystems": deliver,
+}
+# What the engine lets pass without asking the role; tests below hold the template to it instead.
+NOT_ENFORCED = {
+    "Logs": "Lambda itself writes logs",
+    "Traces": "Lambda itself sends traces",
+    "UploadsQueue-sqs:ReceiveMessage": "Lambda's poller",
+    "UploadsQueue-sqs:DeleteMessage": "Lambda's poller",
+    "UploadsQueue-sqs:GetQueueAttributes": "Lambda's poller",
+    "MissingResultsReadAs404": "without it S3 answers 403 for a missing key, the engine 404 all the same",
+    "Wake-sqs:SendMessage-1": "Lambda sends there what deliver could not take from its rule",
+}
+
+
+def is_enforced(right: Right) -> bool:
+    return not any(str(right).startswith(f"{right.function}-{what}") for what in NOT_ENFORCED)
+
+
+def story_of(right: Right) -> Callable[[Bench], None]:
+    for what, story in NEEDED_FOR.items():
+        if f"{right}-".startswith(what):
+            return story
+    pytest.fail(f"nobody knows what {right} is needed for")
+
+
+@pytest.mark.parametrize("story", sorted(set(NEEDED_FOR.values()), key=lambda each: each.__name__))
+def test_with_all_its_rights_a_function_does_its_work(bench: Bench, story: Callable[[Bench], None]) -> None:
+    story(bench)
+
+
+@pytest.mark.parametrize("right", [right for right in RIGHTS if is_enforced(right)], ids=str)
+def test_a_function_without_one_of_its_rights_breaks(bench: Bench, right: Right) -> None:
+    with bench.without(right), pytest.raises(Broken):
+        story_of(right)(bench)
+
+
+def test_what_was_taken_away_is_there_again(bench: Bench) -> None:
+    ask_again(bench)
+
+
+# ---------------------------------------------------------------- The rights of others
+
+KEY = {"pk": {"S": "none"}, "sk": {"S": "none"}}
+
+
+def table(operation: str, **more: Any) -> Callable[..., object]:
+    return lambda client, o: getattr(client("dynamodb"), operation)(TableName=o["table"], **more)
+
+
+def bucket(operation: str, which: str, **more: Any) -> Callable[..., object]:
+    return lambda client, o: getattr(client("s3"), operation)(Bucket=o[which], **more)
+
+
+QUERY = {"KeyConditionExpression": "pk = :p", "ExpressionAttributeValues": {":p": {"S": "none"}}}
+OPEN = {
+    "IndexName": "open",
+    "KeyConditionExpression": "#o = :p",
+    "ExpressionAttributeNames": {"#o": "open"},
+    "ExpressionAttributeValues": {":p": {"S": "open"}},
+}
+# A call for each right: what it may do, said once more and apart from template.yaml.
+CALLS: dict[str, tuple[set[str], Callable[..., object]]] = {
+    "send to the uploads queue": (
+        {"submit", "deliver"},
+        lambda c, o: c("sqs").send_message(QueueUrl=o["uploads_queue_url"], MessageBody='{"wake": true}'),
+    ),
+    "read the uploads queue": ({"submit"}, lambda c, o: c("sqs").receive_message(QueueUrl=o["uploads_queue_url"])),
+    "send to the dead letters": (
+        {"deliver"},
+        lambda c, o: c("sqs").send_message(QueueUrl=o["dead_letter_queue_url"], MessageBody="{}"),
+    ),
+    "purge the uploads queue": (set(), lambda c, o: c("sqs").purge_queue(QueueUrl=o["uploads_queue_url"])),
+    "read an upload": ({"submit"}, bucket("get_object", "upload_bucket", Key="rights.wav")),
+    "list uploads": ({"submit"}, bucket("list_objects_v2", "upload_bucket")),
+    "write an upload": (set(), bucket("put_object", "upload_bucket", Key="rights.txt", Body=b"")),
+    "delete an upload": (set(), bucket("delete_object", "upload_bucket", Key="rights.wav")),
+    "read a report": ({"submit", "deliver"}, bucket("get_object", "results_bucket", Key="rights.json")),
+    "write a report": ({"submit", "deliver"}, bucket("put_object", "results_bucket", Key="rights.json", Body=b"")),
+    "look at a video": ({"submit", "deliver"}, bucket("head_object", "results_bucket", Key="rights.mp4")),
+    "write a video": ({"deliver"}, bucket("put_object", "results_bucket", Key="rights.mp4", Body=b"")),
+    "write another result": (set(), bucket("put_object", "results_bucket", Key="rights.html", Body=b"")),
+    "delete a video": (set(), bucket("delete_object", "results_bucket", Key="rights.mp4")),
+    "list results": ({"submit", "deliver"}, bucket("list_objects_v2", "results_bucket")),
+    "open the results to all": (set(), bucket("delete_public_access_block", "results_bucket")),
+    "read the table": ({"submit", "deliver"}, table("get_item", Key=KEY)),
+    "ask the table": ({"submit", "deliver"}, table("query", **QUERY)),
+    "ask for open jobs": ({"submit"}, table("query", **OPEN)),
+    "put into the table": ({"submit", "deliver"}, table("put_item", Item=KEY)),
+    "update the table": ({"submit"}, table("update_item", Key=KEY)),
+    "delete from the table": ({"submit"}, table("delete_item", Key=KEY)),
+    "scan the table": (set(), table("scan")),
+    "delete the table": (set(), table("delete_table")),
+    "read the key": (
+        {"submit", "status", "deliver"},
+        lambda c, o: c("secretsmanager").get_secret_value(SecretId=o["api_key_secret_arn"]),
+    ),
+    "change the key": (
+        set(),
+        lambda c, o: c("secretsmanager").put_secret_value(SecretId=o["api_key_secret_arn"], SecretString="x"),
+    ),
+    "start an execution": (
+        {"submit"},
+        lambda c, o: c("stepfunctions").start_execution(
+            stateMachineArn=o["state_machine_arn"], name=uuid.uuid4().hex, input='{"wait_seconds": 3600}'
+        ),
+    ),
+    "end an execution": (
+        set(),
+        lambda c, o: c("stepfunctions").stop_execution(
+            executionArn=o["state_machine_arn"].replace(":stateMachine:", ":execution:") + ":none"
+        ),
+    ),
+    "tell people": ({"submit", "deliver"}, lambda c, o: c("sns").publish(TopicArn=o["topic_arn"], Message="m")),
+    "tell operators": (
+        {"submit", "deliver"},
+        lambda c, o: c("sns").publish(TopicArn=o["operator_topic_arn"], Message="m"),
+    ),
+    "subscribe": (
+        set(),
+        lambda c, o: c("sns").subscribe(TopicArn=o["topic_arn"], Protocol="sqs", Endpoint="arn:aws:sqs:x:1:y"),
+    ),
+    "tell systems": (
+        {"submit", "deliver"},
+        lambda c, o: c("events").put_events(
+            Entries=[{"EventBusName": o["event_bus"], "Source": "t", "DetailType": "t", "Detail": "{}"}]
+        ),
+    ),
+    "invoke a function": (
+        set(),
+        lambda c, o: c("lambda").invoke(FunctionName=o["functions"]["status"], Payload=b"{}"),
+    ),
+    "look at roles": (set(), lambda c, _: c("iam").list_roles()),
+}
+
+
+@pytest.mark.parametrize("function", ROLES)
+def test_a_function_may_make_its_own_calls_and_is_refused_all_others(bench: Bench, function: str) -> None:
+    for key in ("rights.json", "rights.mp4"):
+        bench.spoil(key)
+    bench.put("rights.wav", b"")
+    client = acting_as(bench, function)  # type: ignore[arg-type]  # has what it uses of a Stack
+    may = set()
+    for what, (_, call) in CALLS.items():
+        try:
+            call(client, bench.outputs)
+        except ClientError as error:
+            if error.response["Error"]["Code"] in {
+                "403",
+                "AccessDenied",
+                "AccessDeniedException",
+                "AuthorizationError",
+            }:
+                continue
+            if "not authorized" in str(error):
+                continue
+            raise
+        may.add(what)
+
+    assert may == {what for what, (functions, _) in CALLS.items() if function in functions}
+
+
+# ---------------------------------------------------------------- What the engine lets pass, on the template
+
+
+def of(function: str, sid: str) -> dict[str, Any]:
+    (found,) = [statement for statement in statements(function) if statement["Sid"] == sid]
+    return found
+
+
+@pytest.mark.parametrize("function", ROLES)
+def test_a_function_writes_into_its_own_log_group_and_makes_none(function: str) -> None:
+    logs = TEMPLATE[f"{function.title()}Function"]["Properties"]["LoggingConfig"]["LogGroup"]["Ref"]
+
+    assert of(function, "Logs")["Action"] == ["logs:CreateLogStream", "logs:PutLogEvents"]
+    assert of(function, "Logs")["Resource"] == {"Fn::GetAtt": [logs, "Arn"]}
+    assert TEMPLATE[logs]["Properties"]["RetentionInDays"] == 90
+
+
+@pytest.mark.parametrize("function", ROLES)
+def test_nothing_but_traces_is_allowed_on_all_resources(function: str) -> None:
+    everywhere = [statement["Sid"] for statement in statements(function) if "*" in as_list(statement["Resource"])]
+
+    assert everywhere == ["Traces"]
+    assert of(function, "Traces")["Action"] == ["xray:PutTraceSegments", "xray:PutTelemetryRecords"]
+
+
+@pytest.mark.parametrize("function", ROLES)
+def test_no_action_is_a_pattern(function: str) -> None:
+    assert not [right for right in RIGHTS if right.function == function and "*" in right.action]
+
+
+def test_submit_has_what_lambdas_poller_needs_on_the_queue_that_calls_it() -> None:
+    queue = TEMPLATE["SubmitFunction"]["Properties"]["Events"]["Uploads"]["Properties"]["Queue"]
+
+    assert of("submit", "UploadsQueue")["Resource"] == queue
+    assert {"sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes"} < set(
+        of("submit", "UploadsQueue")["Action"]
+    )
+
+
+def test_deliver_may_send_to_the_dead_letters_because_lambda_sends_there_in_its_name() -> None:
+    destination = TEMPLATE["DeliverAsyncConfig"]["Properties"]["DestinationConfig"]["OnFailure"]["Destination"]
+
+    assert of("deliver", "Wake")["Resource"][1] == destination
+
+
+@pytest.mark.parametrize("function", ["submit", "deliver"])
+def test_a_missing_result_reads_as_404_to_who_reads_results(function: str) -> None:
+    assert of(function, "MissingResultsReadAs404")["Action"] == "s3:ListBucket"
+    assert of(function, "MissingResultsReadAs404")["Resource"] == {"Fn::GetAtt": ["ResultsBucket", "Arn"]}
+
+
+def test_links_can_do_no_more_than_read_a_version_of_an_upload() -> None:
+    properties = TEMPLATE["LinkRole"]["Properties"]
+    ((statement,),) = [policy["PolicyDocument"]["Statement"] for policy in properties["Policies"]]
+
+    assert statement["Action"] == "s3:GetObjectVersion"
+    assert statement["Resource"] == {"Fn::Sub": "${UploadBucket.Arn}/*"}
+    assert properties["MaxSessionDuration"] == 3600
+    ((trust),) = properties["AssumeRolePolicyDocument"]["Statement"]
+    assert trust["Principal"] == {"AWS": {"Fn::GetAtt": ["SubmitRole", "Arn"]}}
+
+
+def test_the_machine_may_call_its_two_functions_and_is_this_accounts() -> None:
+    properties = TEMPLATE["WatchRole"]["Properties"]
+    ((call, traces),) = [policy["PolicyDocument"]["Statement"] for policy in properties["Policies"]]
+    (trust,) = properties["AssumeRolePolicyDocument"]["Statement"]
+
+    assert call["Action"] == "lambda:InvokeFunction"
+    assert call["Resource"] == [{"Fn::GetAtt": [f"{name}Function", "Arn"]} for name in ("Status", "Deliver")]
+    assert all(action.startswith("xray:") for action in traces["Action"])
+    assert trust["Condition"] == {"StringEquals": {"aws:SourceAccount": {"Ref": "AWS::AccountId"}}}
+
+
+POLICIES = [
+    name for name, each in TEMPLATE.items() if each["Type"].endswith(("BucketPolicy", "QueuePolicy", "TopicPolicy"))
+]
+
+
+@pytest.mark.parametrize("name", POLICIES)
+def test_nobody_but_who_is_named_may_and_that_over_tls_only(name: str) -> None:
+    found = TEMPLATE[name]["Properties"]["PolicyDocument"]["Statement"]
+    denied = [each for each in found if each["Effect"] == "Deny"]
+
+    assert [each["Condition"] for each in denied] == [{"Bool": {"aws:SecureTransport": "false"}}]
+    assert denied[0]["Principal"] == "*"
+    for each in found:
+        if each["Effect"] == "Allow":
+            assert each["Principal"] != "*"
+            if "Service" in each["Principal"]:  # bound to the account, or to the one rule that sends
+                assert set(each["Condition"]) & {"StringEquals", "ArnEquals"}, each["Sid"]
+
+
+def test_every_bucket_queue_and_topic_has_a_policy() -> None:
+    kinds = {"AWS::S3::Bucket", "AWS::SQS::Queue", "AWS::SNS::Topic"}
+
+    assert {f"{name}Policy" for name, each in TEMPLATE.items() if each["Type"] in kinds} == set(POLICIES)
