@@ -147,7 +147,8 @@ def _public_address(host: str) -> str:
         raise FetchError(f"the name {host} could not be resolved") from None
     if not all(is_public(address) for address in addresses):
         raise FetchError(f"{host} leads to a private address")
-    return addresses[0]
+    # IPv4 first: it is there wherever a function runs, IPv6 is not.
+    return next((address for address in addresses if ":" not in address), addresses[0])
 
 
 def is_public(address: str) -> bool:
