@@ -1,0 +1,51 @@
+"""The API key: read from the secret, remembered for a minute, never longer."""
+
+from __future__ import annotations
+
+import datetime as real
+from typing import TYPE_CHECKING, Any
+
+import boto3
+import pytest
+from aws_lambda_powertools.utilities.parameters import base
+from world import REGION
+
+from portraitcast import wiring
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+
+class Clock(real.datetime):
+    """Powertools' clock, which a test moves on."""
+
+    ahead = real.timedelta()
+
+    @classmethod
+    def now(cls, tz: real.tzinfo | None = None) -> Clock:  # type: ignore[override]
+        return super().now(tz) + cls.ahead
+
+
+@pytest.fixture
+def secret(aws: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    monkeypatch.setattr(base, "datetime", Clock)
+    monkeypatch.setattr(Clock, "ahead", real.timedelta())
+    wiring.client.cache_clear()
+    client = boto3.client("secretsmanager", region_name=REGION)
+    arn = client.create_secret(Name="key", SecretString="sk-first")["ARN"]
+    yield lambda value: client.put_secret_value(SecretId=arn, SecretString=value), wiring.api_key(arn)
+    wiring.client.cache_clear()
+
+
+def test_a_key_put_into_the_secret_is_in_use_a_minute_later(
+    secret: tuple[Callable[[str], None], Callable[[], str]],
+) -> None:
+    put, read = secret
+    assert read() == "sk-first"
+
+    put("sk-second")
+    Clock.ahead = real.timedelta(seconds=59)
+    before = read()
+    Clock.ahead = real.timedelta(seconds=61)
+
+    assert (before, read()) == ("sk-first", "sk-second")
