@@ -7,7 +7,7 @@ import sys
 import time
 from pathlib import Path
 
-from bench.page import stamp, with_section
+from bench.document import stamp, with_section
 
 PAGE = Path(__file__).resolve().parent.parent.parent / "docs" / "benchmarks.md"
 PARTS = ("waits", "overhead", "delivery", "starts", "cost", "storm")  # modules of this package

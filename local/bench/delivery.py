@@ -21,7 +21,7 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from bench.page import Mark, Section, Table
+from bench.document import Mark, Section, Table
 from run import REGION, ROOT, engine
 from simulator import render
 

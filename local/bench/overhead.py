@@ -7,7 +7,7 @@ from functools import cache
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from bench.page import Mark, Section, Table
+from bench.document import Mark, Section, Table
 from bench.stack import PORTRAIT, QUICK, Recording, hum, stack, videos
 
 if TYPE_CHECKING:

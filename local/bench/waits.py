@@ -12,7 +12,7 @@ from itertools import accumulate
 from statistics import mean
 from typing import TYPE_CHECKING
 
-from bench.page import Mark, Section, Table
+from bench.document import Mark, Section, Table
 from portraitcast.waits import Pace, next_wait
 
 if TYPE_CHECKING:

@@ -1,0 +1,168 @@
+"""What AWS takes for a job, itemised, beside EMO's own fee: counted in the local engine, at list prices of us-east-1."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from statistics import mean
+from typing import TYPE_CHECKING
+
+from bench.document import Mark, Section, Table
+from bench.stack import PORTRAIT, QUICK, Recording, hum, stack, videos
+from bench.waits import LEAST, MOST, VARIES, ours
+from portraitcast.prices import CHECK_CNY, video_fee
+
+if TYPE_CHECKING:
+    from collections import Counter
+
+VOICE_SECONDS, WORK_SECONDS = 20.0, 300.0
+CNY_PER_USD = 7.1  # ours, to compare; of 2025
+MEMORY_GB = 0.5  # template.yaml
+VCPU = 512 / 1769  # Lambda: a function has a whole vCPU at 1,769 MB
+SERVICE_SECONDS = 0.3  # ours: what a call of the service takes longer than the simulator's, from another continent
+LOG_BYTES = 500  # ours: of Lambda's own lines, an invocation
+VOICE_BYTES = 320_000  # 20 s of MP3 at 128 kbit/s
+SHARE = 0.01  # of EMO's fee
+
+# USD of the list price, per one; and where it stands.
+PRICES = {
+    "transitions": (0.025e-3, "https://aws.amazon.com/step-functions/pricing/"),
+    "Lambda GB-s (arm64)": (0.0000133334, "https://aws.amazon.com/lambda/pricing/"),
+    "Lambda requests": (0.20e-6, "https://aws.amazon.com/lambda/pricing/"),
+    "DynamoDB write units": (0.625e-6, "https://aws.amazon.com/dynamodb/pricing/on-demand/"),
+    "DynamoDB read units": (0.125e-6, "https://aws.amazon.com/dynamodb/pricing/on-demand/"),
+    "S3 PUT": (0.005e-3, "https://aws.amazon.com/s3/pricing/"),
+    "S3 GET, HEAD": (0.0004e-3, "https://aws.amazon.com/s3/pricing/"),
+    "SQS requests": (0.40e-6, "https://aws.amazon.com/sqs/pricing/"),
+    "EventBridge events": (1.00e-6, "https://aws.amazon.com/eventbridge/pricing/"),
+    "SNS publishes": (0.50e-6, "https://aws.amazon.com/sns/pricing/"),
+    "secret reads": (0.05e-4, "https://aws.amazon.com/secrets-manager/pricing/"),
+    "KMS requests": (0.03e-4, "https://aws.amazon.com/kms/pricing/"),
+    "X-Ray traces": (5.00e-6, "https://aws.amazon.com/xray/pricing/"),
+    "logs, GB": (0.50, "https://aws.amazon.com/cloudwatch/pricing/"),
+    "links fetched, GB out": (0.09, "https://aws.amazon.com/ec2/pricing/on-demand/#Data_Transfer"),
+}
+
+
+@dataclass(frozen=True)
+class Job:
+    """One lonely job as the engine saw it: every function cold, its portrait's check paid, one look or a few.
+
+    Attributes
+    ----------
+    recording
+        What the functions did.
+    states
+        How often its execution entered each state.
+    log_bytes
+        What the functions logged.
+    """
+
+    recording: Recording
+    states: Counter[str]
+    log_bytes: int
+
+
+def lonely_job() -> Job:
+    """Drop one pair into a fresh stack and record it to its end."""
+    with stack({**QUICK, "PairSeconds": "1"}, task_seconds=2.0) as running:
+        running.drop("bench/line.png", PORTRAIT.read_bytes())
+        running.drop("bench/line.wav", hum(VOICE_SECONDS))
+        running.wait(lambda r: bool(videos(r)), "the video")
+        recording = running.quiet(3.0)
+        logged = sum(len(running.run.logs(name).encode()) for name in ("submit", "status", "deliver"))
+        (states,) = running.transitions()
+    return Job(recording, states, logged)
+
+
+def looks() -> float:
+    """Return the mean count of looks at a task of 5 minutes, give or take a tenth, whose pace is known."""
+    return mean(ours(WORK_SECONDS * (1 + VARIES * (n - 50) / 50), WORK_SECONDS).looks for n in range(101))
+
+
+def lambda_seconds(recording: Recording, function: str) -> list[float]:
+    """Return what each invocation would take on Lambda, s: its CPU time on its share of a vCPU, and its waits."""
+    found = []
+    for i in recording.invocations:
+        if i.function == function:
+            within = [c for c in recording.calls if c.function == function and i.began <= c.began <= i.ended]
+            service = sum(c.call.startswith(("emo.", "video.")) for c in within)
+            waits = max(0.0, i.ended - i.began - i.cpu)
+            found.append(waits + i.cpu / VCPU + SERVICE_SECONDS * service)
+    return found
+
+
+def counted(job: Job, look_count: float) -> dict[str, float]:
+    """Return how much of each of `PRICES` the job takes with so many looks instead of the recorded ones."""
+    recording = job.recording
+    calls = [c.call for c in recording.calls]
+    recorded_looks = job.states["Look"]
+    more = look_count - recorded_looks
+    transitions = sum(job.states.values()) + 1 + 3 * more  # the start counts; a look is Wait, Look, HasItEnded
+    seconds = {name: lambda_seconds(recording, name) for name in ("submit", "status", "deliver")}
+    invocations = sum(map(len, seconds.values())) + more
+    writes = [c for c in recording.calls if c.call in {"dynamodb.PutItem", "dynamodb.TransactWriteItems"}]
+    messages = 2 + calls.count("sqs.SendMessage")  # of S3's events, two
+    publishes = calls.count("sns.Publish")
+    secrets = calls.count("secretsmanager.GetSecretValue") + more  # one a look, though it is kept for a minute
+    return {
+        "transitions": transitions,
+        "Lambda GB-s (arm64)": MEMORY_GB * (sum(map(sum, seconds.values())) + more * min(seconds["status"])),
+        "Lambda requests": invocations,
+        # The sparse index takes a unit of its own for each write of a job.
+        "DynamoDB write units": sum(c.units[1] for c in recording.calls) + len(writes),
+        "DynamoDB read units": sum(c.units[0] for c in recording.calls),
+        "S3 PUT": 2 + sum(call.startswith("s3.Put") for call in calls),
+        "S3 GET, HEAD": 3 + sum(call.startswith(("s3.Get", "s3.Head")) for call in calls),  # and the provider's
+        "SQS requests": 3 * messages,  # sent, received, deleted
+        "EventBridge events": calls.count("events.PutEvents"),
+        "SNS publishes": publishes,
+        "secret reads": secrets,
+        "KMS requests": publishes + secrets,
+        "X-Ray traces": len(seconds["submit"]) + 1,
+        "logs, GB": (job.log_bytes * (1 + more / max(1, len(recording.invocations))) + LOG_BYTES * invocations) / 1e9,
+        "links fetched, GB out": (2 * PORTRAIT.stat().st_size + VOICE_BYTES) / 1e9,  # the portrait's check and the task
+    }
+
+
+def bill(amounts: dict[str, float]) -> dict[str, float]:
+    """Return what each item costs, USD."""
+    return {item: amount * PRICES[item][0] for item, amount in amounts.items()}
+
+
+def measure() -> Section:
+    """Run this part."""
+    look_count = looks()
+    amounts = counted(lonely_job(), look_count)
+    costs = bill(amounts)
+    total, fee = sum(costs.values()), video_fee(VOICE_SECONDS, "1:1") + CHECK_CNY
+    share = total * CNY_PER_USD / fee
+    rows = [
+        (item, f"{amounts[item]:.3g}", f"{PRICES[item][0]:.3g}", f"{cost * 1e3:.4f}", f"{cost / total:.0%}")
+        for item, cost in sorted(costs.items(), key=lambda pair: -pair[1])
+    ]
+    rows.append(("all", "", "", f"{total * 1e3:.4f}", "100%"))
+    sources = sorted({source for _, source in PRICES.values()})
+    return Section(
+        "Cost of a job",
+        f"A voice of {VOICE_SECONDS:g} s that takes {WORK_SECONDS / 60:g} min. Calls, units, invocations, CPU time, "
+        "transitions and log lines were counted at one lonely job in the local engine (every function cold, the "
+        "portrait's check paid, a task of 2 s); the looks of a task of 5 min ± 10 % come from `next_wait` "
+        f"with MinWaitSeconds {LEAST:g} and MaxWaitSeconds {MOST:g} and are put in the place of the recorded ones. "
+        f"Lambda's seconds: CPU time on {VCPU:.2f} of a vCPU (512 MB), waits as they were, and {SERVICE_SECONDS:g} s "
+        "more for each call of the service.",
+        [Table("List prices of us-east-1, without free tiers.", ("item", "times", "USD each", "USD ÷ 1,000", "of all"), rows)],
+        [
+            Mark(
+                "AWS beside EMO's fee",
+                f"≤ {SHARE:.0%} of CNY {fee:.3f}",
+                f"{share:.2%} (USD {total:.5f} = CNY {total * CNY_PER_USD:.4f}, {look_count:.1f} looks)",
+                share <= SHARE,
+                "Transitions are the largest item: fewer looks would lower it, at the price of seeing the end later.",
+            )
+        ],
+        [
+            f"At CNY {CNY_PER_USD:g} a dollar. Prices: {', '.join(f'<{source}>' for source in sources)}.",
+            "Not of a job but of a stack, a month: the secret (USD 0.40), alarms (0.10 each), custom metrics (0.30 each "
+            "while they are written), the queue's polling (about USD 0.26), the sweeps (8,640 invocations: USD 0.02).",
+        ],
+    )

@@ -1,0 +1,182 @@
+"""The start of a function: CPU time and memory of a fresh process up to its handler's first line."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import tempfile
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+from bench.document import Mark, Section, Table
+from install import VENVS
+from package import Build, build_with_pip, files_of, layer_files, resources
+from run import REGION, ROOT
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+RUNS = 11  # of each, in turn
+FUNCTIONS = {"submit": "SubmitFunction", "status": "StatusFunction", "deliver": "DeliverFunction"}
+MARKS = {"submit": 1.15, "status": 1.0, "deliver": 1.15}  # of the floor
+MEMORY = re.compile(r"VmHWM:\s*(\d+) kB")
+
+SAY = """
+import json, os, re, time
+def say(**more):
+    used = time.process_time()
+    with open("/proc/self/status", encoding="ascii") as status:
+        peak = int(re.search(r"VmHWM:\\s*(\\d+) kB", status.read())[1])
+    print(json.dumps({"cpu": used, "mib": peak / 1024, **more}), flush=True)
+"""
+FLOOR = SAY + """
+import boto3, requests
+boto3.client("s3")
+say()
+"""
+# The handler's first line: its own frame, behind all decorators. Then what it puts together at its first invocation.
+FUNCTION = SAY + """
+import sys, types
+class Context:
+    function_name = memory_limit_in_mb = invoked_function_arn = aws_request_id = "bench"
+    def get_remaining_time_in_millis(self): return 60000
+import app
+code = app.handler
+while hasattr(code, "__wrapped__"):
+    code = code.__wrapped__
+def first_line(frame, event, argument):
+    if event == "call" and frame.f_code is code.__code__:
+        sys.setprofile(None)
+        say()
+        getattr(app, PARTS)()
+        say()
+        os._exit(0)
+sys.setprofile(first_line)
+app.handler({}, Context())
+"""
+PARTS = {"submit": "submit", "status": "parts", "deliver": "delivery"}  # what a handler calls once a process
+
+
+def unpacked(built: Build, function: str, folder: Path) -> dict[str, str]:
+    """Write a function's artefact as it lies on Lambda, and return the environment to start it in."""
+    template = built.template
+    properties = resources(template, "Function")[function]
+    layers = properties.get("Layers", template["Globals"]["Function"]["Layers"])
+    for place, files in [
+        ("task", files_of(built.code[function])),
+        *(("opt", layer_files(built, layer["Ref"])) for layer in layers),
+    ]:
+        for name, (content, _) in files.items():
+            path = folder / place / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+    names = [*template["Globals"]["Function"]["Environment"]["Variables"]]
+    names += properties.get("Environment", {}).get("Variables", {})
+    address = "http://127.0.0.1:9"  # nobody is asked
+    values = dict.fromkeys(names, "1") | {"AWS_ENDPOINT_URL": address, "DASHSCOPE_BASE_URL": address}
+    values["POWERTOOLS_LOG_LEVEL"] = "INFO"
+    return {**values, "PYTHONPATH": f"{folder / 'task'}:{folder / 'opt' / 'python'}", "LAMBDA_TASK_ROOT": "task"}
+
+
+def started(program: str, environment: Mapping[str, str], folder: Path) -> list[dict[str, Any]]:
+    """Run a program in a fresh process of the runtime's Python; return what it said of itself."""
+    base = {
+        "PATH": os.environ["PATH"], "HOME": str(folder), "LANG": "C.UTF-8", "AWS_DEFAULT_REGION": REGION,
+        "AWS_ACCESS_KEY_ID": "bench", "AWS_SECRET_ACCESS_KEY": "bench", "AWS_LAMBDA_FUNCTION_NAME": "bench",
+        "PYTHONDONTWRITEBYTECODE": "1",  # Lambda's file system can't be written
+    }  # fmt: skip
+    python = VENVS / "runtime" / "bin" / "python"
+    done = subprocess.run(
+        [str(python), "-c", program], env={**base, **environment}, cwd=folder, capture_output=True, text=True, check=False
+    )
+    said = [json.loads(line) for line in done.stdout.splitlines() if line.startswith('{"cpu"')]
+    if done.returncode or not said:
+        raise RuntimeError(f"the process did not come to its end: {done.stderr[-2000:]}")
+    return said
+
+
+def requirements() -> str:
+    """Return where the layer's requests lies: the floor imports the same."""
+    return str(next(VENVS.glob("layer-*")))
+
+
+def measure() -> Section:
+    """Run this part."""
+    built = build_with_pip(ROOT)
+    found: dict[str, list[list[dict[str, Any]]]] = {}
+    with tempfile.TemporaryDirectory(prefix="bench-") as temporary:
+        work = Path(temporary)
+        programs = {}
+        for name, logical in FUNCTIONS.items():
+            folder = work / name
+            programs[name] = (FUNCTION.replace("PARTS", repr(PARTS[name])), unpacked(built, logical, folder), folder)
+        floor = {"PYTHONPATH": programs["submit"][1]["PYTHONPATH"]}
+        programs["floor"] = (FLOOR, floor, work)
+        for _ in range(RUNS):
+            for name, program in programs.items():
+                found.setdefault(name, []).append(started(*program))
+    return section(found, sizes(built))
+
+
+def sizes(built: Build) -> list[tuple[str, str, int]]:
+    """Return (package, what of it, bytes unzipped), the largest first; a package's whole is called ``all``."""
+    rows = []
+    for name, logical in FUNCTIONS.items():
+        rows.append((name, "all", sum(len(content) for content, _ in files_of(built.code[logical]).values())))
+    parts: dict[str, int] = {}
+    for layer in resources(built.template, "LayerVersion"):
+        for path, (content, _) in layer_files(built, layer).items():
+            top = path.split("/")[1].partition("-")[0]
+            parts[top] = parts.get(top, 0) + len(content)
+    rows.append(("layer", "all", sum(parts.values())))
+    return rows + [("layer", part, size) for part, size in sorted(parts.items(), key=lambda p: -p[1])]
+
+
+def section(found: Mapping[str, list[list[dict[str, Any]]]], packed: list[tuple[str, str, int]]) -> Section:
+    """Say what was found."""
+
+    def of(name: str, what: str, step: int = 0) -> float:
+        return median(run[step][what] for run in found[name])
+
+    floor_cpu, floor_mib = of("floor", "cpu"), of("floor", "mib")
+    rows = [("floor: boto3, S3 client, requests", f"{floor_cpu:.3f} s", "1.00", f"{floor_mib:.0f} MiB", "1.00", "–")]
+    marks = []
+    for name, most in MARKS.items():
+        cpu, mib = of(name, "cpu"), of(name, "mib")
+        rows.append(
+            (
+                name,
+                f"{cpu:.3f} s",
+                f"{cpu / floor_cpu:.2f}",
+                f"{mib:.0f} MiB",
+                f"{mib / floor_mib:.2f}",
+                f"{of(name, 'cpu', 1):.3f} s, {of(name, 'mib', 1):.0f} MiB",
+            )
+        )
+        for what, ratio in (("CPU", cpu / floor_cpu), ("memory", mib / floor_mib)):
+            met = ratio <= most if name != "status" else ratio < most
+            asked = f"{'<' if name == 'status' else '≤'} {most:g} × floor"
+            marks.append(Mark(f"{name}: {what} to its first line", asked, f"{ratio:.2f}", met, WHY))
+    size_rows = [(package, part, f"{size / 1024:,.0f} KiB") for package, part, size in packed]
+    return Section(
+        "Start of a function",
+        "The packaged artefacts unpacked as on Lambda, each in a fresh process of the runtime environment's Python up "
+        f"to the first line of the handler itself, decorators included (median of {RUNS}, in turn; the interpreter's "
+        "own start counts), beside a process that imports boto3 and requests and makes an S3 client. The product's "
+        "sources are compiled at each start, as on Lambda.",
+        [
+            Table(
+                "CPU time and peak memory.",
+                ("function", "CPU", "of floor", "memory", "of floor", "with all that its first invocation makes"),
+                rows,
+            ),
+            Table("Unzipped. boto3 is the runtime's.", ("package", "of it", "size"), size_rows),
+        ],
+        marks,
+    )
+
+
+WHY = "What the profile says of it stands below the tables."
