@@ -162,7 +162,6 @@ class Intake:
 
         Returns the job as it is now, or None when the files make none.
         """
-        changed = False
         for _ in range(TRIES):
             job, sounds, jsons = self._table.job_and_files(job_id)
             revision = job.revision if job else 0
@@ -179,13 +178,14 @@ class Intake:
             except NotFoundError:
                 self._look_again(reader.last)
                 continue
-            changed = changed or (job is not None and job.revision != revision)
-            if job is not None and job.status == WAITING and reader.changed_since():
-                continue
-            if job is not None and job.status == WAITING and decision.ready_at is not None:
-                self._walk_at(short_hash(about.folder), decision.ready_at)
-            if job is not None and (changed or self._clock() - job.changed_at > TELLING_SECONDS):
+            if job is None:
+                return None
+            if job.revision != revision or self._clock() - job.changed_at > TELLING_SECONDS:
                 self._teller.tell(job)  # whoever else changed it a moment ago is telling it
+            if job.status == WAITING and reader.changed_since():
+                continue
+            if job.status == WAITING and decision.ready_at is not None:
+                self._walk_at(short_hash(about.folder), decision.ready_at)
             return job
         raise TryLaterError(f"job {job_id} is being changed by too many at once")
 
