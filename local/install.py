@@ -101,7 +101,7 @@ def main(groups: list[str]) -> int:
     try:
         check_machine()
         VENVS.mkdir(exist_ok=True)
-        with (VENVS / "lock").open("w") as lock:
+        with (VENVS / "busy").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)  # two make targets at once install one after the other
             for group in groups:
                 install(group)

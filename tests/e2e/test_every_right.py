@@ -616,3 +616,24 @@ def test_every_bucket_queue_and_topic_has_a_policy() -> None:
     kinds = {"AWS::S3::Bucket", "AWS::SQS::Queue", "AWS::SNS::Topic"}
 
     assert {f"{name}Policy" for name, each in TEMPLATE.items() if each["Type"] in kinds} == set(POLICIES)
+
+
+def test_a_customers_key_is_used_by_who_reads_or_writes_what_lies_under_it_and_links_open_with_it() -> None:
+    both = {name: TEMPLATE[name] for name in ("UsesCustomerKey", "ReadsWithCustomerKey")}
+    rights = {
+        role["Ref"]: as_list(policy["Properties"]["PolicyDocument"]["Statement"][0]["Action"])
+        for policy in both.values()
+        for role in policy["Properties"]["Roles"]
+    }
+
+    assert rights == {
+        "SubmitRole": ["kms:Decrypt", "kms:GenerateDataKey"],
+        "DeliverRole": ["kms:Decrypt", "kms:GenerateDataKey"],
+        "StatusRole": ["kms:Decrypt"],
+        "LinkRole": ["kms:Decrypt"],
+    }
+    assert all(policy["Condition"] == "HasCustomerKey" for policy in both.values())
+    assert all(
+        policy["Properties"]["PolicyDocument"]["Statement"][0]["Resource"] == {"Ref": "CustomerKeyArn"}
+        for policy in both.values()
+    )

@@ -61,6 +61,7 @@ PARAMETERS: dict[str, tuple[object, int | None]] = {
     "SweepMinutes": (5, 1),
     "DailyBudgetCny": (0, 0),
     "NotificationEmail": ("", None),
+    "CustomerKeyArn": ("", None),
     "DashScopeBaseUrl": ("https://dashscope.aliyuncs.com/api/v1", None),
     "ExtraVideoHosts": ("", None),
 }
@@ -123,7 +124,10 @@ def test_a_saved_query_looks_through_the_logs_of_all_functions(query: str) -> No
 def test_a_bucket_is_encrypted_private_and_versioned(bucket: str) -> None:
     properties = BUCKETS[bucket]
     (rule,) = properties["BucketEncryption"]["ServerSideEncryptionConfiguration"]
-    assert rule["ServerSideEncryptionByDefault"]["SSEAlgorithm"] in {"AES256", "aws:kms"}
+    condition, theirs, ours = rule["ServerSideEncryptionByDefault"]["Fn::If"]
+    assert condition == "HasCustomerKey"
+    assert theirs == {"SSEAlgorithm": "aws:kms", "KMSMasterKeyID": {"Ref": "CustomerKeyArn"}}
+    assert ours == {"SSEAlgorithm": "AES256"}
     assert properties["PublicAccessBlockConfiguration"] == dict.fromkeys(
         ("BlockPublicAcls", "BlockPublicPolicy", "IgnorePublicAcls", "RestrictPublicBuckets"), True
     )
