@@ -1,7 +1,7 @@
 # Everything is installed into .venv/ in this checkout, once; nothing outside it is touched.
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help demo local examples test test-unit test-integration test-e2e test-page test-chaos chaos storm lint format lock pause resume build deploy clean
+.PHONY: help demo local examples test test-unit test-integration test-e2e test-page test-chaos chaos storm bench lint format lock pause resume build deploy clean
 
 # The first Python here that is new enough; or PYTHON=/path/to/python3.12
 ifeq ($(origin PYTHON),undefined)
@@ -59,12 +59,17 @@ storm: ## 300 voices at once, three times (three quarters of an hour; leave the 
 	$(INSTALL) test engine runtime
 	.venv/test/bin/python -m pytest tests/chaos/test_storm.py --full -q -s
 
-lint: ## ruff, mypy, cfn-lint, sam validate
-	$(INSTALL) lint sam
+bench: ## measure: docs/benchmarks.md [PART=waits] (a quarter of an hour; leave the machine alone)
+	$(INSTALL) test engine runtime
+	@PYTHONPATH=local:layers/portraitcast .venv/test/bin/python -m bench $(PART)
+
+lint: ## ruff, mypy, cfn-lint, checkov, sam validate
+	$(INSTALL) lint sam checkov
 	.venv/lint/bin/python -m ruff check
 	.venv/lint/bin/python -m ruff format --check
 	.venv/lint/bin/python -m mypy layers/portraitcast/portraitcast
 	.venv/lint/bin/cfn-lint template.yaml
+	.venv/checkov/bin/checkov --config-file .checkov.yaml --file template.yaml
 	AWS_DEFAULT_REGION=us-east-1 .venv/sam/bin/sam validate --lint
 
 format: ## put the code into shape

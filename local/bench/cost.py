@@ -1,4 +1,4 @@
-"""What AWS takes for a job, itemised, beside EMO's own fee: counted in the local engine, at list prices of us-east-1."""
+"""What AWS takes for a job, itemised, beside EMO's own fee: counted in the local engine, list prices of us-east-1."""
 
 from __future__ import annotations
 
@@ -150,7 +150,13 @@ def measure() -> Section:
         f"with MinWaitSeconds {LEAST:g} and MaxWaitSeconds {MOST:g} and are put in the place of the recorded ones. "
         f"Lambda's seconds: CPU time on {VCPU:.2f} of a vCPU (512 MB), waits as they were, and {SERVICE_SECONDS:g} s "
         "more for each call of the service.",
-        [Table("List prices of us-east-1, without free tiers.", ("item", "times", "USD each", "USD ÷ 1,000", "of all"), rows)],
+        [
+            Table(
+                "List prices of us-east-1, without free tiers.",
+                ("item", "times", "USD each", "USD ÷ 1,000", "of all"),
+                rows,
+            )
+        ],
         [
             Mark(
                 "AWS beside EMO's fee",
@@ -162,7 +168,11 @@ def measure() -> Section:
         ],
         [
             f"At CNY {CNY_PER_USD:g} a dollar. Prices: {', '.join(f'<{source}>' for source in sources)}.",
-            "Not of a job but of a stack, a month: the secret (USD 0.40), alarms (0.10 each), custom metrics (0.30 each "
-            "while they are written), the queue's polling (about USD 0.26), the sweeps (8,640 invocations: USD 0.02).",
+            (
+                "Not of a job but of a stack, a month: the secret (USD 0.40), alarms (0.10 each), custom "
+                "metrics (0.30 each "
+                "while they are written), the queue's polling (about USD 0.26), the sweeps (8,640 invocations: "
+                "USD 0.02)."
+            ),
         ],
     )

@@ -8,7 +8,7 @@ import re
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, cast
 
 import boto3
 import requests
@@ -56,7 +56,7 @@ def upload_fileobj(url: str, bucket: str) -> Callable[[], None]:
 
     def deliver() -> None:
         with requests.get(url, stream=True, timeout=30) as response:
-            client.upload_fileobj(response.raw, bucket, "stream.mp4")
+            client.upload_fileobj(cast("IO[bytes]", response.raw), bucket, "stream.mp4")
 
     return deliver
 

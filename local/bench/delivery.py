@@ -150,8 +150,8 @@ def section(found: dict[tuple[int, str], list[tuple[float, dict[str, Any]]]], *,
             way,
             f"{took[size, way]:.2f} s",
             f"{took[size, way] / took[size, BY_HAND]:.2f}",
-            f"{inner[size, way]:.2f} s" if inner[size, way] else "–",
-            f"{grew[size, way]:.1f} MiB" if grew[size, way] else "–",
+            f"{inner[size, way]:.2f} s" if inner[size, way] else "-",
+            f"{grew[size, way]:.1f} MiB" if grew[size, way] else "-",
         )
         for size in SIZES
         for way in (OURS, BY_HAND, FROM_STREAM)
@@ -184,7 +184,8 @@ def section(found: dict[tuple[int, str], list[tuple[float, dict[str, Any]]]], *,
                 "≤ 1",
                 f"≤ {worst:.2f}",
                 worst <= 1,
-                "The product checks the video and its SHA-256 on the way and uploads it in one PUT, so that nobody ever "
+                "The product checks the video and its SHA-256 on the way and uploads it in one PUT, so that "
+                "nobody ever "
                 "sees a half one, while cp sends parts on ten connections; it would take a multipart upload.",
             ),
         ],

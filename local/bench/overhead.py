@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
+from itertools import pairwise
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 JOBS = 12
-VOICE_SECONDS, TASK_SECONDS = 1.0, 2.0
+VOICE_SECONDS, TASK_SECONDS = 1.0, 1.5
 
 # The most calls of a clean job: a voice dropped where the portrait of its name is (its check is remembered), functions
 # warm, the video delivered. Of status for each look. Held by tests/e2e/test_calls.py.
@@ -118,7 +119,7 @@ def end_to_next(jobs: int = JOBS) -> tuple[list[float], list[float]]:
 def gaps(tasks: Sequence[dict[str, Any]], key: str) -> list[float]:
     """Return the times from each task's end to the next one's `key`, s."""
     ordered = sorted(tasks, key=lambda task: task["started_at"])
-    return [later[key] - earlier["ended_at"] for earlier, later in zip(ordered, ordered[1:], strict=False)]
+    return [later[key] - earlier["ended_at"] for earlier, later in pairwise(ordered)]
 
 
 def usual(calls: Sequence[Counter[tuple[str, str]]]) -> dict[tuple[str, str], float]:
@@ -126,6 +127,19 @@ def usual(calls: Sequence[Counter[tuple[str, str]]]) -> dict[tuple[str, str], fl
     kinds = sorted({kind for count in calls for kind in count})
     medians = {kind: float(median(count[kind] for count in calls)) for kind in kinds}
     return {kind: times for kind, times in medians.items() if times}
+
+
+def beyond_table(jobs: Jobs) -> dict[tuple[str, str], int]:
+    """Return the calls that every one of the jobs made more often than `CALLS` says, and how often at the least."""
+    least: dict[tuple[str, str], int] = {}
+    for kind in {kind for count in jobs.calls for kind in count}:
+        least[kind] = min(count[kind] for count in jobs.calls)
+    looks = max(sum(i.function == "status" for i in r.invocations) for r in jobs.recordings)
+    return {
+        (function, call): times
+        for (function, call), times in least.items()
+        if times > CALLS.get((function, call), 0) * (looks if function == "status" else 1)
+    }
 
 
 def seconds(values: Sequence[float]) -> tuple[str, str, str]:
@@ -151,12 +165,34 @@ def measure() -> Section:
     calls = usual(jobs.calls)
     rows = [(function, call, f"{times:g}") for (function, call), times in calls.items()]
     total = sum(calls.values())
-    within = all(times <= CALLS.get(kind, 0) for kind, times in calls.items() if kind[0] != "status")
+    beyond = beyond_table(jobs)
     return Section(
         "Overhead of a job",
         "template.yaml on the local engine with the simulator, roles enforced, a recorder beside the functions. A "
         f"voice of {VOICE_SECONDS:g} s whose portrait is there, tasks of {TASK_SECONDS:g} s, MinWaitSeconds 1 and "
         "PairSeconds 0, so that what is left is the product's own; processes are warm.",
-        [times, Table("Calls of a job, median by kind.", ("function", "call", "times"), [*rows, ("all", "", f"{total:g}")])],
-        [Mark("calls of a job, by kind", "none beyond `bench.overhead.CALLS`", f"{total:g} in all", within)],
+        [
+            times,
+            Table("Calls of a job, median by kind.", ("function", "call", "times"), [*rows, ("all", "", f"{total:g}")]),
+        ],
+        [
+            Mark(
+                "calls of a job, by kind",
+                "none beyond `CALLS` of `bench.overhead`",
+                f"{total:g} in all",
+                not beyond,
+                f"Beyond it: {beyond}.",
+            )
+        ],
+        [
+            (
+                "What could still go, and why it stays. Writing `rendering` reads job and slots again, though "
+                "both were just "
+                "written (2 reads): while the create is on the wire, others free slots. deliver asks for the video's "
+                "metadata before it downloads (1 HEAD): so a video that was put before its function died is not "
+                "fetched "
+                "twice, nor lost with its link. Each telling clears its mark (3 writes): the mark is what makes a lost "
+                "telling come again. The report's place in the queue takes two counts."
+            ),
+        ],
     )

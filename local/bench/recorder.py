@@ -13,19 +13,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import awslambdaric.bootstrap
 import botocore.client
 import requests.adapters
 
-FILE = Path(json.loads(Path(__file__).with_name("recorder.json").read_text("utf-8"))["folder"]) / "calls.jsonl"
-FUNCTION = next((n for n in ("submit", "status", "deliver") if n in os.environ["AWS_LAMBDA_FUNCTION_NAME"].lower()), "")
 READ_UNIT, WRITE_UNIT = 4096, 1024  # bytes (DynamoDB, read and write request units)
-
-
-def write(**entry: Any) -> None:
-    """Add a line: one write, so that lines of several processes don't mix."""
-    with FILE.open("ab", buffering=0) as file:
-        file.write(json.dumps({"function": FUNCTION, **entry}).encode() + b"\n")
 
 
 def item_bytes(item: dict[str, Any]) -> int:
@@ -62,13 +53,23 @@ def http_kind(method: str, url: str) -> str:
 
 def install() -> None:
     """Put a stopwatch round each outside call and each invocation."""
+    import awslambdaric.bootstrap  # noqa: PLC0415  # there where functions run, and not where tests read this
+
+    folder = json.loads(Path(__file__).with_name("recorder.json").read_text("utf-8"))["folder"]
+    path, name = Path(folder) / "calls.jsonl", os.environ["AWS_LAMBDA_FUNCTION_NAME"].lower()
+    function = next((known for known in ("submit", "status", "deliver") if known in name), "")
     make_api_call = botocore.client.BaseClient._make_api_call  # type: ignore[attr-defined]
     send = requests.adapters.HTTPAdapter.send
     handle = awslambdaric.bootstrap.handle_event_request
     cpu_before = [0.0]  # a cold start's own CPU time counts as its first invocation's
 
+    def write(**entry: Any) -> None:
+        with path.open("ab", buffering=0) as file:  # one write: lines of several processes don't mix
+            file.write(json.dumps({"function": function, **entry}).encode() + b"\n")
+
     def aws(self: Any, operation_name: str, api_params: dict[str, Any]) -> Any:
-        began, answer = time.time(), {}
+        began = time.time()
+        answer: dict[str, Any] = {}
         try:
             answer = make_api_call(self, operation_name, api_params)
         finally:
@@ -94,7 +95,7 @@ def install() -> None:
             cpu_before[0] = used
 
     botocore.client.BaseClient._make_api_call = aws  # type: ignore[attr-defined]
-    requests.adapters.HTTPAdapter.send = http  # type: ignore[method-assign]
+    requests.adapters.HTTPAdapter.send = http  # type: ignore[assignment, method-assign]
     awslambdaric.bootstrap.handle_event_request = invocation
 
 

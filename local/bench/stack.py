@@ -60,9 +60,7 @@ class Recording:
 
     def since(self, began: float) -> Recording:
         """Return what began at or after an epoch time."""
-        return Recording(
-            [c for c in self.calls if c.began >= began], [i for i in self.invocations if i.began >= began]
-        )
+        return Recording([c for c in self.calls if c.began >= began], [i for i in self.invocations if i.began >= began])
 
     def count(self) -> Counter[tuple[str, str]]:
         """Count the calls: (function, call) → times."""
@@ -88,7 +86,9 @@ def hum(seconds: float, number: int = 0) -> bytes:
         wav.setnchannels(1)
         wav.setsampwidth(2)
         wav.setframerate(8000)
-        wav.writeframes(b"".join(struct.pack("<h", 9000 * (n // 25 % 2) + number % 97) for n in range(round(8000 * seconds))))
+        wav.writeframes(
+            b"".join(struct.pack("<h", 9000 * (n // 25 % 2) + number % 97) for n in range(round(8000 * seconds)))
+        )
     return file.getvalue()
 
 

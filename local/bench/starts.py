@@ -32,13 +32,18 @@ def say(**more):
         peak = int(re.search(r"VmHWM:\\s*(\\d+) kB", status.read())[1])
     print(json.dumps({"cpu": used, "mib": peak / 1024, **more}), flush=True)
 """
-FLOOR = SAY + """
+FLOOR = (
+    SAY
+    + """
 import boto3, requests
 boto3.client("s3")
 say()
 """
+)
 # The handler's first line: its own frame, behind all decorators. Then what it puts together at its first invocation.
-FUNCTION = SAY + """
+FUNCTION = (
+    SAY
+    + """
 import sys, types
 class Context:
     function_name = memory_limit_in_mb = invoked_function_arn = aws_request_id = "bench"
@@ -57,6 +62,7 @@ def first_line(frame, event, argument):
 sys.setprofile(first_line)
 app.handler({}, Context())
 """
+)
 PARTS = {"submit": "submit", "status": "parts", "deliver": "delivery"}  # what a handler calls once a process
 
 
@@ -90,7 +96,12 @@ def started(program: str, environment: Mapping[str, str], folder: Path) -> list[
     }  # fmt: skip
     python = VENVS / "runtime" / "bin" / "python"
     done = subprocess.run(
-        [str(python), "-c", program], env={**base, **environment}, cwd=folder, capture_output=True, text=True, check=False
+        [str(python), "-c", program],
+        env={**base, **environment},
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     said = [json.loads(line) for line in done.stdout.splitlines() if line.startswith('{"cpu"')]
     if done.returncode or not said:
@@ -139,10 +150,10 @@ def section(found: Mapping[str, list[list[dict[str, Any]]]], packed: list[tuple[
     """Say what was found."""
 
     def of(name: str, what: str, step: int = 0) -> float:
-        return median(run[step][what] for run in found[name])
+        return float(median(run[step][what] for run in found[name]))
 
     floor_cpu, floor_mib = of("floor", "cpu"), of("floor", "mib")
-    rows = [("floor: boto3, S3 client, requests", f"{floor_cpu:.3f} s", "1.00", f"{floor_mib:.0f} MiB", "1.00", "–")]
+    rows = [("floor: boto3, S3 client, requests", f"{floor_cpu:.3f} s", "1.00", f"{floor_mib:.0f} MiB", "1.00", "-")]
     marks = []
     for name, most in MARKS.items():
         cpu, mib = of(name, "cpu"), of(name, "mib")
@@ -158,7 +169,7 @@ def section(found: Mapping[str, list[list[dict[str, Any]]]], packed: list[tuple[
         )
         for what, ratio in (("CPU", cpu / floor_cpu), ("memory", mib / floor_mib)):
             met = ratio <= most if name != "status" else ratio < most
-            asked = f"{'<' if name == 'status' else '≤'} {most:g} × floor"
+            asked = f"{'<' if name == 'status' else '≤'} {most:g} of the floor"
             marks.append(Mark(f"{name}: {what} to its first line", asked, f"{ratio:.2f}", met, WHY))
     size_rows = [(package, part, f"{size / 1024:,.0f} KiB") for package, part, size in packed]
     return Section(

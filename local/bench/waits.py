@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import random
+from collections import Counter
 from dataclasses import dataclass
 from itertools import accumulate
 from statistics import mean
@@ -106,7 +107,7 @@ def known() -> tuple[Table, list[Mark]]:
             more.append(mean(extra))
         rows.append(
             (
-                f"{band[0]}–{band[1]} s",
+                f"{band[0]} to {band[1]} s",
                 *(f"{looks_of(w):.1f}" for w in (mine, every, vendor)),
                 *(f"{late_of(w):.2f} s" for w in (mine, every, vendor)),
                 f"{late_of(mine) / late_of(every):.2f}",
@@ -114,13 +115,12 @@ def known() -> tuple[Table, list[Mark]]:
                 f"{mean(e > 2 for e in extra):.1%}",
             )
         )
-    columns = (
-        "work", "looks", "15 s", "SDK", "late", "15 s", "SDK", "late, ours : 15 s", "most beyond 15 s", "tasks > 2 beyond",
-    )  # fmt: skip
+    names = "work", "looks", "15 s", "SDK", "late", "15 s", "SDK", "late, ours : 15 s"
+    columns = (*names, "most beyond 15 s", "> 2 beyond")
     table = Table(f"Rate known ({TASKS:,} tasks a row): mean looks and mean lateness of seeing the end.", columns, rows)
     marks = [
-        Mark("looks, rate known, 2–15 min", "≤ 1 × fixed 15 s", f"≤ {max(long_looks):.2f}", max(long_looks) <= 1),
-        Mark("lateness, rate known, 2–15 min", "≤ 1/3 of 15 s", f"≤ {max(long_late):.2f}", max(long_late) <= 1 / 3),
+        Mark("looks, rate known, 2 to 15 min", "≤ fixed 15 s", f"≤ {max(long_looks):.2f}", max(long_looks) <= 1),
+        Mark("lateness, rate known, 2 to 15 min", "≤ 1/3 of 15 s", f"≤ {max(long_late):.2f}", max(long_late) <= 1 / 3),
         Mark("looks beyond 15 s, below 2 min", "≤ 2 (mean of a row)", f"≤ {max(more):.1f}", max(more) <= 2),
     ]
     return table, marks
@@ -132,14 +132,14 @@ def known() -> tuple[Table, list[Mark]]:
 def changed() -> tuple[Table, list[Mark]]:
     """Compare while what was learnt is five times wrong."""
     rows, lates, ratios = [], [], []
-    for factor, word in ((5.0, "5 × slower"), (0.2, "5 × faster")):
+    for factor, word in ((5.0, "5 times slower"), (0.2, "5 times faster")):
         for band in BANDS:
             drawn = tasks(band, factor, 1000)
             mine, every = ([watch(*task) for task in drawn] for watch in (ours, fixed))
             share, ratio = mean(w.late / w.expected for w in mine), looks_of(mine) / looks_of(every)
             rows.append(
                 (
-                    f"{word}, expected {band[0]}–{band[1]} s",
+                    f"{word}, expected {band[0]} to {band[1]} s",
                     f"{looks_of(mine):.1f}",
                     f"{looks_of(every):.1f}",
                     f"{ratio:.2f}",
@@ -157,7 +157,7 @@ def changed() -> tuple[Table, list[Mark]]:
     late = mean(lates)
     return table, [
         Mark("lateness, rate wrong", "< 20 % of what was expected (mean of all)", f"{late:.1%}", late < 0.2),
-        Mark("looks, rate wrong", "≤ 1.25 × fixed 15 s", f"≤ {max(ratios):.2f}", max(ratios) <= 1.25),
+        Mark("looks, rate wrong", "≤ 1.25 of fixed 15 s", f"≤ {max(ratios):.2f}", max(ratios) <= 1.25),
     ]
 
 
@@ -176,13 +176,15 @@ def jobs_to_relearn(factor: float, runs: int = 1000) -> int:
 def relearnt() -> tuple[Table, list[Mark]]:
     """Count the jobs after which the expectation is right again, and see a new stack's first jobs."""
     rows = []
-    for what, factor in (("5 × slower", 5.0), ("5 × faster", 0.2)):
-        rows.append((f"{what}: jobs until right to a tenth again, the most of 1,000 runs", str(jobs_to_relearn(factor))))
+    for what, factor in (("5 times slower", 5.0), ("5 times faster", 0.2)):
+        rows.append(
+            (f"{what}: jobs until right to a tenth again, the most of 1,000 runs", str(jobs_to_relearn(factor)))
+        )
     new = Pace()
     rows += [(f"a new stack expects of a voice of {s} s", f"{new.expected(s):.0f} s") for s in (5, 20, 60)]
     most = max(jobs_to_relearn(5.0), jobs_to_relearn(0.2))
     return Table("Learning.", ("what", "figure"), rows), [
-        Mark("right again after a change of 5 ×", "≤ 3 jobs", f"{most}", most <= 3)
+        Mark("right again after a change of 5 times", "≤ 3 jobs", f"{most}", most <= 3)
     ]
 
 
@@ -242,10 +244,8 @@ def peak(in_flight: int, running: int) -> tuple[int, float]:
                 in_flight=in_flight,
             )
             looks.append(at)
-    seconds = [0] * (int(max(looks)) + 1)
-    for at in looks:
-        seconds[int(at)] += 1
-    return max(seconds), len(looks) / max(looks)
+    in_second = Counter(int(at) for at in looks)
+    return max(in_second.values()), len(looks) / max(looks)
 
 
 def crowd() -> tuple[Table, list[Mark]]:
@@ -273,14 +273,21 @@ def measure() -> Section:
     return Section(
         "When to look again",
         "`portraitcast.waits.next_wait` and `Pace` themselves, over simulated tasks whose work is proportional to the "
-        f"voice ± 10 %, with the defaults MinWaitSeconds {LEAST:.0f} and MaxWaitSeconds {MOST:.0f}; beside a look every "
-        "15 s and the vendor's SDK (1, 1, 2, 2, 2, 4, 4, 4, 5, 5… s). Late: from a task's end to the look that sees it.",
+        f"voice ± 10 %, with the defaults MinWaitSeconds {LEAST:.0f} and MaxWaitSeconds {MOST:.0f}; "
+        "beside a look every "
+        "15 s and the vendor's SDK (1, 1, 2, 2, 2, 4, 4, 4, 5, 5… s). Late: from a task's end to the "
+        "look that sees it.",
         tables,
         [mark for _, marks in parts for mark in marks],
         [
-            "A job that was expected to take less than a minute, of a provider that has changed, may be seen late by more "
-            "than 20 % of that: MinWaitSeconds is the least wait outside the time in which the end is expected, and "
-            "15 s are a quarter of a minute. A stack for short voices can set it lower. As little as one finished job "
-            "puts the expectation right."
+            (
+                "A job that was expected to take less than a minute, of a provider that has changed, may be "
+                "seen late by more "
+                "than 20 % of that: MinWaitSeconds is the least wait outside the time in which the end is "
+                "expected, and "
+                "15 s are a quarter of a minute. A stack for short voices can set it lower. As little as one "
+                "finished job "
+                "puts the expectation right."
+            )
         ],
     )
