@@ -8,16 +8,18 @@ from typing import TYPE_CHECKING
 
 from bench.document import Mark, Section, Table
 from bench.stack import PORTRAIT, QUICK, Recording, hum, stack, videos
+from bench.starts import FUNCTIONS
 from bench.waits import LEAST, MOST, VARIES, ours
+from package import read_template, resources
 from portraitcast.prices import CHECK_CNY, video_fee
+from run import ROOT
 
 if TYPE_CHECKING:
     from collections import Counter
 
 VOICE_SECONDS, WORK_SECONDS = 20.0, 300.0
 CNY_PER_USD = 7.1  # ours, to compare; of 2025
-MEMORY_GB = 0.5  # template.yaml
-VCPU = 512 / 1769  # Lambda: a function has a whole vCPU at 1,769 MB
+VCPU_MB = 1769  # Lambda: a function has a whole vCPU at 1,769 MB
 SERVICE_SECONDS = 0.3  # ours: what a call of the service takes longer than the simulator's, from another continent
 LOG_BYTES = 500  # ours: of Lambda's own lines, an invocation
 VOICE_BYTES = 320_000  # 20 s of MP3 at 128 kbit/s
@@ -79,15 +81,26 @@ def looks() -> float:
     return mean(ours(WORK_SECONDS * (1 + VARIES * (n - 50) / 50), WORK_SECONDS).looks for n in range(101))
 
 
-def lambda_seconds(recording: Recording, function: str) -> list[float]:
-    """Return what each invocation would take on Lambda, s: its CPU time on its share of a vCPU, and its waits."""
+def memory_mb() -> dict[str, int]:
+    """Return each function's memory as template.yaml gives it, MB."""
+    template = read_template(ROOT / "template.yaml")
+    usual = template["Globals"]["Function"]["MemorySize"]
+    functions = resources(template, "Function")
+    return {name: functions[logical].get("MemorySize", usual) for name, logical in FUNCTIONS.items()}
+
+
+def lambda_seconds(recording: Recording, function: str, memory: float) -> list[float]:
+    """Return what each invocation would take on Lambda, s: its CPU time on its share of a vCPU, and its waits.
+
+    `memory` is the function's, MB.
+    """
     found = []
     for i in recording.invocations:
         if i.function == function:
             within = [c for c in recording.calls if c.function == function and i.began <= c.began <= i.ended]
             service = sum(c.call.startswith(("emo.", "video.")) for c in within)
             waits = max(0.0, i.ended - i.began - i.cpu)
-            found.append(waits + i.cpu / VCPU + SERVICE_SECONDS * service)
+            found.append(waits + i.cpu * max(1.0, VCPU_MB / memory) + SERVICE_SECONDS * service)
     return found
 
 
@@ -98,7 +111,9 @@ def counted(job: Job, look_count: float) -> dict[str, float]:
     recorded_looks = job.states["Look"]
     more = look_count - recorded_looks
     transitions = sum(job.states.values()) + 1 + 3 * more  # the start counts; a look is Wait, Look, HasItEnded
-    seconds = {name: lambda_seconds(recording, name) for name in ("submit", "status", "deliver")}
+    memory = memory_mb()
+    seconds = {name: lambda_seconds(recording, name, memory[name]) for name in FUNCTIONS}
+    gb_seconds = sum(sum(seconds[name]) * memory[name] / 1024 for name in FUNCTIONS)
     invocations = sum(map(len, seconds.values())) + more
     writes = [c for c in recording.calls if c.call in {"dynamodb.PutItem", "dynamodb.TransactWriteItems"}]
     messages = 2 + calls.count("sqs.SendMessage")  # of S3's events, two
@@ -106,7 +121,7 @@ def counted(job: Job, look_count: float) -> dict[str, float]:
     secrets = calls.count("secretsmanager.GetSecretValue") + more  # one a look, though it is kept for a minute
     return {
         "transitions": transitions,
-        "Lambda GB-s (arm64)": MEMORY_GB * (sum(map(sum, seconds.values())) + more * min(seconds["status"])),
+        "Lambda GB-s (arm64)": gb_seconds + more * min(seconds["status"]) * memory["status"] / 1024,
         "Lambda requests": invocations,
         # The sparse index takes a unit of its own for each write of a job.
         "DynamoDB write units": sum(c.units[1] for c in recording.calls) + len(writes),
@@ -148,7 +163,7 @@ def measure() -> Section:
         "transitions and log lines were counted at one lonely job in the local engine (every function cold, the "
         "portrait's check paid, a task of 2 s); the looks of a task of 5 min ± 10 % come from `next_wait` "
         f"with MinWaitSeconds {LEAST:g} and MaxWaitSeconds {MOST:g} and are put in the place of the recorded ones. "
-        f"Lambda's seconds: CPU time on {VCPU:.2f} of a vCPU (512 MB), waits as they were, and {SERVICE_SECONDS:g} s "
+        f"Lambda's seconds: CPU time on each function's share of a vCPU, waits as they were, and {SERVICE_SECONDS:g} s "
         "more for each call of the service.",
         [
             Table(

@@ -53,7 +53,7 @@ def http_kind(method: str, url: str) -> str:
 
 def install() -> None:
     """Put a stopwatch round each outside call and each invocation."""
-    import awslambdaric.bootstrap  # noqa: PLC0415  # there where functions run, and not where tests read this
+    import awslambdaric.bootstrap  # type: ignore[import-not-found]  # noqa: PLC0415  # only where functions run
 
     folder = json.loads(Path(__file__).with_name("recorder.json").read_text("utf-8"))["folder"]
     path, name = Path(folder) / "calls.jsonl", os.environ["AWS_LAMBDA_FUNCTION_NAME"].lower()

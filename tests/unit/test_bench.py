@@ -151,7 +151,7 @@ def test_lambdas_seconds_stretch_the_cpu_time_and_keep_the_waits() -> None:
         [stack.Call("status", "emo.query", 1.1, 1.2, (0, 0)), stack.Call("submit", "emo.create", 1.1, 1.2, (0, 0))],
         [stack.Invocation("status", cold=False, began=1.0, ended=2.0, cpu=0.4)],
     )
-    (seconds,) = cost.lambda_seconds(recording, "status")
+    (seconds,) = cost.lambda_seconds(recording, "status", 512)
     assert seconds == pytest.approx(0.6 + 0.4 * 1769 / 512 + cost.SERVICE_SECONDS)
 
 
