@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 RUNS = 11  # of each, in turn
 FUNCTIONS = {"submit": "SubmitFunction", "status": "StatusFunction", "deliver": "DeliverFunction"}
 MARKS = {"submit": 1.15, "status": 1.0, "deliver": 1.15}  # of the floor
-MEMORY = re.compile(r"VmHWM:\s*(\d+) kB")
 
 SAY = """
 import json, os, re, time
@@ -89,29 +88,30 @@ def unpacked(built: Build, function: str, folder: Path) -> dict[str, str]:
 
 def started(program: str, environment: Mapping[str, str], folder: Path) -> list[dict[str, Any]]:
     """Run a program in a fresh process of the runtime's Python; return what it said of itself."""
-    base = {
-        "PATH": os.environ["PATH"], "HOME": str(folder), "LANG": "C.UTF-8", "AWS_DEFAULT_REGION": REGION,
-        "AWS_ACCESS_KEY_ID": "bench", "AWS_SECRET_ACCESS_KEY": "bench", "AWS_LAMBDA_FUNCTION_NAME": "bench",
-        "PYTHONDONTWRITEBYTECODE": "1",  # Lambda's file system can't be written
-    }  # fmt: skip
-    python = VENVS / "runtime" / "bin" / "python"
-    done = subprocess.run(
-        [str(python), "-c", program],
-        env={**base, **environment},
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = ran([program], environment, folder)
     said = [json.loads(line) for line in done.stdout.splitlines() if line.startswith('{"cpu"')]
     if done.returncode or not said:
         raise RuntimeError(f"the process did not come to its end: {done.stderr[-2000:]}")
     return said
 
 
-def requirements() -> str:
-    """Return where the layer's requests lies: the floor imports the same."""
-    return str(next(VENVS.glob("layer-*")))
+def ran(words: list[str], environment: Mapping[str, str], folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run the runtime's Python as Lambda would; `words` are a program, and the options before it."""
+    base = {
+        "PATH": os.environ["PATH"], "HOME": str(folder), "LANG": "C.UTF-8", "AWS_DEFAULT_REGION": REGION,
+        "AWS_ACCESS_KEY_ID": "bench", "AWS_SECRET_ACCESS_KEY": "bench", "AWS_LAMBDA_FUNCTION_NAME": "bench",
+        "PYTHONDONTWRITEBYTECODE": "1",  # Lambda's file system can't be written
+    }  # fmt: skip
+    command = [str(VENVS / "runtime" / "bin" / "python"), *words[1:], "-c", words[0]]
+    return subprocess.run(command, env={**base, **environment}, cwd=folder, capture_output=True, text=True, check=False)
+
+
+def import_seconds(words: str) -> dict[str, float]:
+    """Return the seconds of each package's own modules from what ``python -X importtime`` says."""
+    found: dict[str, float] = {}
+    for microseconds, package in re.findall(r"^import time:\s+(\d+) \|[\s\d]+\|\s+(\w+)", words, re.MULTILINE):
+        found[package] = found.get(package, 0.0) + int(microseconds) / 1e6
+    return found
 
 
 def measure() -> Section:
@@ -129,7 +129,11 @@ def measure() -> Section:
         for _ in range(RUNS):
             for name, program in programs.items():
                 found.setdefault(name, []).append(started(*program))
-    return section(found, sizes(built))
+        imports = {
+            name: import_seconds(ran(["import app", "-X", "importtime"], *programs[name][1:]).stderr)
+            for name in FUNCTIONS
+        }
+    return section(found, imports, sizes(built))
 
 
 def sizes(built: Build) -> list[tuple[str, str, int]]:
@@ -146,7 +150,11 @@ def sizes(built: Build) -> list[tuple[str, str, int]]:
     return rows + [("layer", part, size) for part, size in sorted(parts.items(), key=lambda p: -p[1])]
 
 
-def section(found: Mapping[str, list[list[dict[str, Any]]]], packed: list[tuple[str, str, int]]) -> Section:
+def section(
+    found: Mapping[str, list[list[dict[str, Any]]]],
+    imports: Mapping[str, Mapping[str, float]],
+    packed: list[tuple[str, str, int]],
+) -> Section:
     """Say what was found."""
 
     def of(name: str, what: str, step: int = 0) -> float:
@@ -184,10 +192,24 @@ def section(found: Mapping[str, list[list[dict[str, Any]]]], packed: list[tuple[
                 ("function", "CPU", "of floor", "memory", "of floor", "with all that its first invocation makes"),
                 rows,
             ),
+            Table(
+                "What the start imports: the largest packages, by the time of their own modules in one start.",
+                ("function", *(f"no. {n + 1}" for n in range(6))),
+                [(name, *largest(packages)) for name, packages in imports.items()],
+            ),
             Table("Unzipped. boto3 is the runtime's.", ("package", "of it", "size"), size_rows),
         ],
         marks,
     )
 
 
-WHY = "What the profile says of it stands below the tables."
+def largest(packages: Mapping[str, float]) -> list[str]:
+    """Return the six packages that took longest, in words."""
+    ordered = sorted(packages.items(), key=lambda pair: -pair[1])[:6]
+    return [f"{name} {seconds * 1000:.0f} ms" for name, seconds in ordered]
+
+
+WHY = (
+    "The table of imports says where it goes. What could go is the compiling of the product's own sources, by compiled "
+    "files in the layer; boto3 can't: Powertools Parameters imports it."
+)

@@ -9,7 +9,7 @@ from collections import Counter
 import pytest
 from media_samples import mp4
 
-from bench import cost, delivery, document, overhead, recorder, stack, storm, waits
+from bench import cost, delivery, document, overhead, recorder, stack, starts, storm, waits
 from portraitcast.media import probe_video
 
 MARK = document.Mark("looks", "≤ 2", "3", met=False, why="They are many.")
@@ -141,6 +141,17 @@ def test_units_are_counted_as_dynamodb_does(
     operation: str, params: dict[str, object], answer: dict[str, object], units: tuple[int, int]
 ) -> None:
     assert recorder.units(operation, params, answer) == units
+
+
+# ---------------------------------------------------------------- Starts
+
+
+def test_import_times_are_summed_by_package() -> None:
+    words = """import time: self [us] | cumulative | imported package
+import time:      1000 |       1000 |   boto3.session
+import time:       500 |       1500 | boto3
+import time:       250 |        250 | json"""
+    assert starts.import_seconds(words) == pytest.approx({"boto3": 0.0015, "json": 0.00025})
 
 
 # ---------------------------------------------------------------- Cost
