@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 LEAST, MOST = 15.0, 120.0  # MinWaitSeconds and MaxWaitSeconds as template.yaml has them
 FIXED = 15.0  # s between looks, as the provider's documentation proposes
-SDK_STEPS, SDK_LAST = (1, 1, 2, 2, 2, 4, 4, 4), 5  # s: the vendor's SDK (dashscope for Python, BaseAsyncApi.wait)
+SDK_STEPS, SDK_LAST = (1, 1, 2, 2, 2, 4, 4, 4), 5  # s: how the vendor's SDK asks
 BANDS = ((20, 60), (60, 120), (120, 300), (300, 600), (600, 900))  # s of work
 TASKS = 3000  # a band
 WORK_PER_SECOND = 15.0  # what the simulated provider takes for a second of voice
