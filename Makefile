@@ -55,7 +55,7 @@ chaos: ## functions die before and after each of their outside calls (an hour)
 	$(INSTALL) test engine runtime
 	.venv/test/bin/python -m pytest tests/chaos/test_crash.py --full -q -s
 
-storm: ## 300 voices at once, three times (three quarters of an hour; leave the machine alone meanwhile)
+storm: ## 300 voices at once, three ways, and a thousand (an hour; leave the machine alone meanwhile)
 	$(INSTALL) test engine runtime
 	.venv/test/bin/python -m pytest tests/chaos/test_storm.py --full -q -s
 

@@ -84,10 +84,11 @@ def around(name: str, call: Callable[[], Any]) -> Any:
     deaths = [death for path in ARMED.glob("*.json") if (death := _death(path, name))]
     if any(when == "before" for _, when in deaths):
         _die(deaths[0][0])
-    result = call()
-    if deaths:
-        _die(deaths[0][0])
-    return result
+    try:
+        return call()
+    finally:  # also after an answer that is an error
+        if deaths:
+            _die(deaths[0][0])
 
 
 def _death(path: Path, name: str) -> tuple[Path, str] | None:

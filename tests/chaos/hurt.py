@@ -38,7 +38,7 @@ SHORT_TIMES = {
     "portraitcast.submit": {"SWEEP_PATIENCE": 1.0},
     "portraitcast.intake": {"TELLING_SECONDS": 1.0},
 }
-SHORT_TIMEOUT = 6  # submit's, s
+SHORT_TIMEOUT = 5  # submit's, s
 
 
 @dataclass(frozen=True, order=True)

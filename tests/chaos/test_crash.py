@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from hurt import Hurt
 
-SAMPLE_JOBS = 5  # of `make test`; chosen by chance, so what is not tried today may be tried tomorrow
+SAMPLE_JOBS = 4  # of `make test`; chosen by chance, so what is not tried today may be tried tomorrow
 
 ROUNDS = 3  # of a loop: its later rounds are like these
 

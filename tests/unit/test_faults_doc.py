@@ -15,8 +15,9 @@ LEAST_ROWS = 45
 
 
 def rows() -> list[list[str]]:
-    """Return the cells of every row of the page's tables, without their heads."""
-    lines = [line for line in PAGE.read_text("utf-8").splitlines() if line.startswith("|")]
+    """Return the cells of every row of the tables of faults, without their heads."""
+    faults, _, _ = PAGE.read_text("utf-8").partition("## How it is tried")
+    lines = [line for line in faults.splitlines() if line.startswith("|")]
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
     return [row for row in cells if row[0] not in {"Fault", "---"}]
 
