@@ -1,7 +1,7 @@
 # Everything is installed into .venv/ in this checkout, once; nothing outside it is touched.
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help demo local examples test test-unit test-integration test-e2e test-page test-chaos chaos storm bench lint format lock pause resume build deploy clean
+.PHONY: help demo local examples test test-fuzz test-unit test-integration test-e2e test-page test-chaos chaos storm bench fuzz lint format lock pause resume build deploy clean
 
 # The first Python here that is new enough; or PYTHON=/path/to/python3.12
 ifeq ($(origin PYTHON),undefined)
@@ -28,11 +28,19 @@ examples: ## a real report of every state into docs/examples/
 	$(INSTALL) engine runtime
 	@.venv/engine/bin/python local/examples.py
 
-test: test-unit test-integration test-e2e test-chaos ## all tests
+test: test-unit test-fuzz test-integration test-e2e test-chaos ## all tests
 
 test-unit: ## rules and branches, without a network
 	$(INSTALL) test
 	.venv/test/bin/python -m pytest tests/unit -q -n 2
+
+test-fuzz: ## hostile bytes for every parser: a moment of fuzz
+	$(INSTALL) test
+	.venv/test/bin/python -m pytest tests/fuzz -q -n 2
+
+fuzz: ## 200,000 hostile inputs for every parser; what is new is kept in tests/fuzz/corpus
+	$(INSTALL) test
+	.venv/test/bin/python -m pytest tests/fuzz -q -n 2 --inputs 200000 --seed $$(date +%s) --keep
 
 test-integration: ## adapters against moto and the simulator
 	$(INSTALL) test

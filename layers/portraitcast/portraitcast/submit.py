@@ -63,7 +63,7 @@ class Submit:
         """Handle one message as it lies in the queue."""
         try:
             message = json.loads(body)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:  # the latter: nested too deeply
             raise MessageError("the message is not JSON") from error
         if not isinstance(message, dict):
             raise MessageError("the message is not a JSON object")
