@@ -57,7 +57,7 @@ test-page: ## the page in a real Chromium (not part of make test: needs chromium
 
 test-chaos: ## functions that die, and a small storm: a sample of chaos and storm
 	$(INSTALL) test engine runtime
-	.venv/test/bin/python -m pytest tests/chaos -q
+	.venv/test/bin/python -m pytest tests/chaos -q -n 2 --dist loadfile
 
 chaos: ## functions die before and after each of their outside calls (an hour)
 	$(INSTALL) test engine runtime

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from hurt import Hurt
 
-VOICES, FEW_VOICES = 300, 30
+VOICES, FEW_VOICES = 300, 40
 TASK_SECONDS, FEW_TASK_SECONDS = 3.0, 0.3  # the busy ratio is asked for with tasks of 3 s or more
 BUSY = 0.98
 FAILING = 0.05  # of all calls of the video service
