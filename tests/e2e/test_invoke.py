@@ -172,7 +172,7 @@ def test_the_settings_of_a_job_hold_for_it(stack: Stack, acme: Acme, seeds: Iter
 
     invoke(stack, "submit-settings")
 
-    told = stack.wait_report(NAME, "queued", after=before)
+    told = stack.events.wait(lambda r: r["name"] == NAME and r["revision"] > before and bool(r["inputs"]["settings"]))
     assert told["settings"]["style_level"] == "active"
     assert [file["key"] for file in told["inputs"]["settings"]] == ["acme/line-01.json"]
 
