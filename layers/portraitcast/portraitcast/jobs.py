@@ -16,7 +16,6 @@ FAILED: Final = "failed"  # ours or the provider's
 WITHDRAWN: Final = "withdrawn"
 
 AT_PROVIDER: Final = frozenset({SUBMITTING, RENDERING})
-NOT_SENT: Final = frozenset({WAITING, QUEUED, REJECTED, WITHDRAWN})
 TOLD_BY_SNS: Final = frozenset({DONE, REJECTED, FAILED})
 
 
