@@ -13,16 +13,16 @@ import hashlib
 import json
 import os
 import re
-import socket
-import sys
 import threading
 import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
 from botocore.exceptions import BotoCoreError, ClientError
+
+from loopback import LoopbackServer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -174,38 +174,14 @@ class Jobs:
 # ---------------------------------------------------------------- The server
 
 
-class Server(ThreadingHTTPServer):
-    """The page's server, on a free port of 127.0.0.1, with what its handlers need."""
-
-    daemon_threads = True
+class Server(LoopbackServer):
+    """The page's server, on a free port, with what its handlers need."""
 
     def __init__(self, s3: Any, upload_bucket: str, results_bucket: str) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
+        super().__init__(0, Handler)
         self.s3, self.upload_bucket, self.results_bucket = s3, upload_bucket, results_bucket
         self.jobs = Jobs(s3, upload_bucket, results_bucket)
         self.policy = policy("'self'") + "; frame-ancestors 'none'"
-        self._connections: set[socket.socket] = set()
-
-    def process_request(self, request: Any, client_address: Any) -> None:
-        """Remember the connection."""
-        self._connections.add(request)
-        super().process_request(request, client_address)
-
-    def shutdown_request(self, request: Any) -> None:
-        """Forget the connection."""
-        self._connections.discard(request)
-        super().shutdown_request(request)
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Show what went wrong; a browser that hangs up in the middle of a video is no error."""
-        if not isinstance(sys.exception(), ConnectionError | TimeoutError):
-            super().handle_error(request, client_address)
-
-    def cut(self) -> None:
-        """End the connections that browsers keep open."""
-        for connection in list(self._connections):
-            with contextlib.suppress(OSError):  # gone by itself
-                connection.shutdown(socket.SHUT_RDWR)
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -376,7 +352,7 @@ def serve(s3: Any, upload_bucket: str, results_bucket: str) -> Iterator[str]:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.1}, name="page", daemon=True)
         thread.start()
         try:
-            yield f"http://127.0.0.1:{server.server_port}/"
+            yield f"{server.origin}/"
         finally:
             server.shutdown()
             server.cut()

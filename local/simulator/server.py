@@ -8,15 +8,14 @@ import hmac
 import json
 import secrets
 import select
-import socket
-import sys
 import threading
 import time
 from functools import partial
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import TYPE_CHECKING, Any, Final, Self
 from urllib.parse import parse_qsl, quote, urlsplit
 
+from loopback import LoopbackServer
 from simulator import api
 from simulator.account import Account, Settings
 from simulator.errors import ApiError
@@ -28,7 +27,6 @@ if TYPE_CHECKING:
 
 LARGEST_BODY: Final = 1_048_576  # ours; a create is a few kB
 CHUNK: Final = 65_536
-HOST: Final = "127.0.0.1"  # never anything else: the control address asks for no key
 
 
 class Links:
@@ -60,47 +58,24 @@ class Links:
         return base64.b64encode(digest).decode()
 
 
-class Server(ThreadingHTTPServer):
+class Server(LoopbackServer):
     """Takes hundreds of connections at once and lets go of all of them when it closes."""
 
     request_queue_size = 1024
-    daemon_threads = True
-    allow_reuse_address = True
 
     def __init__(self, port: int, account: Account) -> None:
-        super().__init__((HOST, port), Handler)
+        super().__init__(port, Handler)
         self.account = account
-        self.origin = f"http://{HOST}:{self.server_port}"
         self.links = Links(self.origin, account)
         self.api = api.Api(account, self.links.make)
         self.closing = threading.Event()
-        self._connections: set[socket.socket] = set()
-
-    def process_request(self, request: Any, client_address: Any) -> None:
-        """Remember the connection."""
-        self._connections.add(request)
-        super().process_request(request, client_address)
-
-    def shutdown_request(self, request: Any) -> None:
-        """Forget the connection."""
-        self._connections.discard(request)
-        super().shutdown_request(request)
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Show what went wrong; a client that leaves is no error of ours."""
-        if not isinstance(sys.exception(), ConnectionError | TimeoutError):
-            super().handle_error(request, client_address)
 
     def close(self) -> None:
         """Stop serving and cut what is still open."""
         self.closing.set()
         self.shutdown()
         self.server_close()
-        for connection in list(self._connections):
-            try:
-                connection.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                continue  # gone by itself
+        self.cut()
 
 
 class Handler(BaseHTTPRequestHandler):
