@@ -20,6 +20,7 @@ SURPRISE: Final = 1.3  # a job so many times slower or faster than known: the pr
 # Between looks long before the expected end: a provider that has become five times faster, give or take a tenth, is
 # seen at the first of them.
 EARLY: Final = 0.23
+SOON: Final = 0.25  # a look after this share is the last one before the end is expected
 OPENS: Final = 0.9  # from here to CLOSES the end is expected at any moment
 CLOSES: Final = 1.2
 LATE: Final = 0.15  # between looks at a task that is later than that, growing with what has passed:
@@ -75,7 +76,7 @@ def next_wait(
         wait = max(least, expected * BEHIND)
     elif elapsed < opens:
         step, rest = max(least, expected * EARLY), opens - elapsed
-        wait = max(close, rest if rest < 1.5 * step else step)
+        wait = max(close, rest if rest < 1.5 * step or elapsed > expected * SOON else step)
     elif elapsed < expected * CLOSES:
         wait = close
     else:
