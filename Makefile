@@ -1,7 +1,7 @@
 # Everything is installed into .venv/ in this checkout, once; nothing outside it is touched.
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: audit help demo local examples test test-fuzz test-unit test-integration test-e2e test-page test-chaos chaos storm bench fuzz lint format lock pause resume build deploy clean
+.PHONY: audit sbom help demo local examples test test-fuzz test-unit test-integration test-e2e test-page test-chaos chaos storm bench fuzz lint format lock pause resume build deploy clean
 
 # The first Python here that is new enough; or PYTHON=/path/to/python3.12
 ifeq ($(origin PYTHON),undefined)
@@ -94,6 +94,10 @@ audit: ## known vulnerabilities of all locked packages (asks a database on the n
 	@for lock in layers/portraitcast/requirements.txt locks/*.txt; do echo "$$lock"; \
 	    .venv/audit/bin/pip-audit --strict --require-hashes --disable-pip -r $$lock || { \
 	    echo "audit: something was found, or the database could not be asked: see above" >&2; exit 1; }; done
+
+sbom: ## what a deployed function carries: .aws-sam/sbom.json (CycloneDX)
+	$(INSTALL) sbom
+	@.venv/sbom/bin/python local/sbom.py
 
 pause: ## start no new videos: the stack of make local, else the one on AWS [STACK=name]
 	$(INSTALL) engine
