@@ -1,8 +1,8 @@
 """Write what a deployed function carries beside the product's own code, as CycloneDX JSON: ``make sbom``.
 
-The layer's requirements are installed as `sam build` installs them, and cyclonedx-bom reads names, versions and licences
-from what is there. What it can't see is added here: the hashes that the requirements are pinned to, and what needs what.
-The same requirements give the same bytes.
+The layer's requirements are installed as `sam build` installs them, and cyclonedx-bom reads names, versions and
+licences from what is there. What it can't see is added here: the hashes that the requirements are pinned to, and what
+needs what. The same requirements give the same bytes.
 """
 
 from __future__ import annotations
