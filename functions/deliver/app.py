@@ -12,6 +12,7 @@ from aws_lambda_powertools import Logger, Metrics
 from portraitcast.buckets import Results
 from portraitcast.config import Places, Provider
 from portraitcast.delivery import Delivery
+from portraitcast.fetch import listed_origins
 from portraitcast.messages import Executions, Queue
 from portraitcast.table import Table
 from portraitcast.wiring import client, emo, teller
@@ -29,6 +30,8 @@ def delivery() -> Delivery:
     places, provider = Places.from_env(), Provider.from_env()
     table = Table(client("dynamodb"), places.table)
     results = Results(client("s3"), places.results_bucket)
+    extra_video_hosts = os.environ["EXTRA_VIDEO_HOSTS"]
+    listed_origins(extra_video_hosts)  # a slip in it is told at the first start, not when a paid video is fetched
     return Delivery(
         table,
         results,
@@ -36,7 +39,7 @@ def delivery() -> Delivery:
         Queue(client("sqs"), places.uploads_queue),
         Executions(client("stepfunctions"), places.state_machine),
         teller(places, table, results, metrics),
-        extra_video_hosts=os.environ["EXTRA_VIDEO_HOSTS"],
+        extra_video_hosts=extra_video_hosts,
         min_wait=provider.min_wait,
         max_wait=provider.max_wait,
     )

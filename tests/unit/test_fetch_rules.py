@@ -12,7 +12,7 @@ import urllib3
 from pytest_socket import SocketBlockedError
 from requests.adapters import HTTPAdapter
 
-from portraitcast.fetch import FetchError, allowed_url, fetched, is_public
+from portraitcast.fetch import FetchError, ParameterError, allowed_url, fetched, is_public, listed_origins
 from unit.media_samples import mp4
 
 PROVIDER = "dashscope-result-sh.oss-cn-shanghai.aliyuncs.com"
@@ -196,6 +196,34 @@ def test_nothing_is_listed_by_an_empty_parameter() -> None:
     for nothing in ("", " ", ",", " , "):
         with pytest.raises(FetchError):
             allowed_url("http://127.0.0.1:9700/x.mp4", nothing)
+
+
+@pytest.mark.parametrize(
+    ("entry", "why"),
+    [
+        ("http://videos.example:99999", "range"),
+        ("http://videos.example:abc", "abc"),
+        ("https://videos.example:-1", "-1"),
+        ("https://[::1", "IPv6"),
+        ("videos.example:8443", "must begin"),
+        ("videos.example", "must begin"),
+        ("https://", "must begin"),
+        ("ftp://videos.example", "must begin"),
+        ("*", "must begin"),
+        ("https://videos.example/results", "behind its port"),
+        ("https://user:secret@videos.example", "behind its port"),
+        ("https://videos.example?key=secret", "behind its port"),
+    ],
+)
+def test_a_slip_in_the_parameter_is_told_with_its_name_the_value_and_the_way_out(entry: str, why: str) -> None:
+    with pytest.raises(ParameterError, match="ExtraVideoHosts") as caught:
+        listed_origins(f"https://fine.example, {entry}")
+    said = str(caught.value)
+    assert why in said
+    assert entry.partition("user:secret@")[0].partition("?")[0] in said
+    assert "https://videos.example:8443, and deploy again" in said
+    assert "secret" not in said
+    assert "fine.example" not in said
 
 
 # On the way

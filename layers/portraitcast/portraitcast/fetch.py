@@ -14,7 +14,7 @@ import tempfile
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, BinaryIO, Final, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, TypeAlias, cast
 from urllib.parse import SplitResult, urljoin, urlsplit
 
 import requests
@@ -23,6 +23,7 @@ from requests.adapters import HTTPAdapter
 
 from portraitcast.errors import PortraitcastError
 from portraitcast.media import UnreadableError, Video, probe_video
+from portraitcast.settings import show_link
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,6 +42,14 @@ class FetchError(PortraitcastError):
     """The video could not be brought: why, in plain words without the link. It is tried again with a fresh link."""
 
 
+class ParameterError(PortraitcastError):
+    """A parameter of the stack makes no sense: which one, its value, and what to write instead."""
+
+
+Origin: TypeAlias = tuple[str, str | None, int | None]
+"""Scheme, host and port of a link."""
+
+
 @dataclass(frozen=True, slots=True)
 class Fetched:
     """A whole, playable video on disk."""
@@ -54,7 +63,7 @@ def allowed_url(url: str, extra_hosts: str) -> tuple[str, bool]:
     """Return the address to fetch a video from, and whether an operator has listed its origin.
 
     A host under ``.aliyuncs.com`` is fetched over https on port 443, though the provider writes http. Any other must be
-    an origin of `extra_hosts` (``scheme://host:port``, comma-separated) exactly. Raises `FetchError`.
+    an origin of `extra_hosts` (see `listed_origins`) exactly. Raises `FetchError`.
     """
     try:
         parts = urlsplit(url)
@@ -63,7 +72,7 @@ def allowed_url(url: str, extra_hosts: str) -> tuple[str, bool]:
         raise FetchError("the link is not a plain http(s) link") from None
     if parts.scheme not in _PORTS or not parts.hostname or "@" in parts.netloc or "\\" in url:
         raise FetchError("the link is not a plain http(s) link")
-    if _origin(parts) in {_origin(urlsplit(extra.strip())) for extra in extra_hosts.split(",") if extra.strip()}:
+    if _origin(parts) in listed_origins(extra_hosts):
         return url, True
     if PROVIDER_HOST.fullmatch(parts.hostname) and port in {None, 80, 443}:
         return parts._replace(scheme="https", netloc=parts.hostname).geturl(), False
@@ -72,7 +81,39 @@ def allowed_url(url: str, extra_hosts: str) -> tuple[str, bool]:
     )
 
 
-def _origin(parts: SplitResult) -> tuple[str, str | None, int | None]:
+def listed_origins(extra_hosts: str) -> set[Origin]:
+    """Return the origins of the stack's parameter ExtraVideoHosts: ``scheme://host:port``, comma-separated.
+
+    Raises
+    ------
+    ParameterError
+        An entry is none: what it is, and how to write it.
+    """
+    entries = [entry.strip() for entry in extra_hosts.split(",")]
+    return {_listed_origin(entry) for entry in entries if entry}
+
+
+def _listed_origin(entry: str) -> Origin:
+    try:
+        parts = urlsplit(entry)
+        origin = _origin(parts)  # reading the port is what checks it
+    except ValueError as error:
+        raise _no_origin(entry, str(error)) from None
+    if parts.scheme not in _PORTS or not parts.hostname:
+        raise _no_origin(entry, "it must begin with http:// or https:// and a host")
+    if "@" in parts.netloc or parts.path not in {"", "/"} or parts.query or parts.fragment:
+        raise _no_origin(entry, "it must end behind its port")
+    return origin
+
+
+def _no_origin(entry: str, why: str) -> ParameterError:
+    return ParameterError(
+        f"The stack's parameter ExtraVideoHosts holds {show_link(entry)[:100]!r}, which is no origin: {why}. "
+        "Write scheme://host:port, several with commas between, such as https://videos.example:8443, and deploy again."
+    )
+
+
+def _origin(parts: SplitResult) -> Origin:
     return parts.scheme, parts.hostname, parts.port or _PORTS.get(parts.scheme)
 
 
