@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 _PORTRAIT_TYPES: Final = ("jpeg", "png", "bmp", "webp")
 _VOICE_TYPES: Final = {".mp3": "mp3", ".wav": "wav"}
+_NO_BYTES: Final = "the file is empty, 0 bytes"
 _CONTROLS: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
@@ -78,18 +79,10 @@ def check_portrait_bytes(size: int, key: str) -> None:
         ``PortraitUnreadable`` (no bytes) or ``PortraitTooBig``.
     """
     if size == 0:
-        raise RefusalError(_unreadable_portrait(EmptyError("the file is empty, 0 bytes"), key))
+        raise RefusalError(_unreadable_portrait(EmptyError(_NO_BYTES), key))
     if size > PORTRAIT_MAX_BYTES:
-        limit, measured = _over(PORTRAIT_MAX_BYTES / MIB, size / MIB, "MB")
-        raise RefusalError(
-            Problem(
-                code="PortraitTooBig",
-                message=f"“{_name(key)}” has {measured}; a portrait may have at most {limit}.",
-                what_to_do="Save the picture as a JPEG, or make its sides smaller.",
-                limit=limit,
-                measured=measured,
-            )
-        )
+        what_to_do = "Save the picture as a JPEG, or make its sides smaller."
+        raise RefusalError(_too_big("portrait", PORTRAIT_MAX_BYTES, size, key, what_to_do))
 
 
 def check_voice(file: BinaryIO, key: str) -> Voice:
@@ -140,18 +133,21 @@ def check_voice_bytes(size: int, key: str) -> None:
         ``VoiceEmpty`` or ``VoiceTooBig``.
     """
     if size == 0:
-        raise RefusalError(_unreadable_voice(EmptyError("the file is empty, 0 bytes"), key))
+        raise RefusalError(_unreadable_voice(EmptyError(_NO_BYTES), key))
     if size > VOICE_MAX_BYTES:
-        limit, measured = _over(VOICE_MAX_BYTES / MIB, size / MIB, "MB")
-        raise RefusalError(
-            Problem(
-                code="VoiceTooBig",
-                message=f"“{_name(key)}” has {measured}; a voice may have at most {limit}.",
-                what_to_do="Save the voice as an MP3, or make it shorter.",
-                limit=limit,
-                measured=measured,
-            )
-        )
+        what_to_do = "Save the voice as an MP3, or make it shorter."
+        raise RefusalError(_too_big("voice", VOICE_MAX_BYTES, size, key, what_to_do))
+
+
+def _too_big(kind: str, most: int, size: int, key: str, what_to_do: str) -> Problem:
+    limit, measured = _over(most / MIB, size / MIB, "MB")
+    return Problem(
+        code="PortraitTooBig" if kind == "portrait" else "VoiceTooBig",
+        message=f"“{_name(key)}” has {measured}; a {kind} may have at most {limit}.",
+        what_to_do=what_to_do,
+        limit=limit,
+        measured=measured,
+    )
 
 
 def _unreadable_portrait(error: UnreadableError, key: str) -> Problem:

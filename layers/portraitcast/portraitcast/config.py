@@ -3,82 +3,59 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
+
+
+def _variable(name: str, read: Callable[[str], float | str] = str) -> Any:  # stands where a field has its default
+    return field(metadata={"name": name, "read": read})
 
 
 @dataclass(frozen=True, slots=True)
-class Provider:
+class _FromEnvironment:
+    """Settings whose fields each name their variable."""
+
+    @classmethod
+    def from_env(cls, env: Mapping[str, str] = os.environ) -> Self:
+        """Read it; a missing variable is a fault of the deployment and raises KeyError with its name."""
+        return cls(**{f.name: f.metadata["read"](env[f.metadata["name"]]) for f in fields(cls)})
+
+
+@dataclass(frozen=True, slots=True)
+class Provider(_FromEnvironment):
     """How to reach the video service and how often to look: seconds."""
 
-    base_url: str
-    api_key_secret: str
-    min_wait: float
-    max_wait: float
-
-    @classmethod
-    def from_env(cls, env: Mapping[str, str] = os.environ) -> Provider:
-        """Read it; a missing variable is a fault of the deployment and raises KeyError with its name."""
-        return cls(
-            base_url=env["DASHSCOPE_BASE_URL"],
-            api_key_secret=env["API_KEY_SECRET_ARN"],
-            min_wait=float(env["MIN_WAIT_SECONDS"]),
-            max_wait=float(env["MAX_WAIT_SECONDS"]),
-        )
+    base_url: str = _variable("DASHSCOPE_BASE_URL")
+    api_key_secret: str = _variable("API_KEY_SECRET_ARN")
+    min_wait: float = _variable("MIN_WAIT_SECONDS", float)
+    max_wait: float = _variable("MAX_WAIT_SECONDS", float)
 
 
 @dataclass(frozen=True, slots=True)
-class Places:
+class Places(_FromEnvironment):
     """Names and addresses of the stack's own resources."""
 
-    table: str
-    upload_bucket: str
-    results_bucket: str
-    uploads_queue: str
-    topic: str
-    operator_topic: str
-    event_bus: str
-    state_machine: str
-
-    @classmethod
-    def from_env(cls, env: Mapping[str, str] = os.environ) -> Places:
-        """Read it; a missing variable is a fault of the deployment and raises KeyError with its name."""
-        return cls(
-            table=env["TABLE_NAME"],
-            upload_bucket=env["UPLOAD_BUCKET"],
-            results_bucket=env["RESULTS_BUCKET"],
-            uploads_queue=env["UPLOADS_QUEUE_URL"],
-            topic=env["TOPIC_ARN"],
-            operator_topic=env["OPERATOR_TOPIC_ARN"],
-            event_bus=env["EVENT_BUS_NAME"],
-            state_machine=env["STATE_MACHINE_ARN"],
-        )
+    table: str = _variable("TABLE_NAME")
+    upload_bucket: str = _variable("UPLOAD_BUCKET")
+    results_bucket: str = _variable("RESULTS_BUCKET")
+    uploads_queue: str = _variable("UPLOADS_QUEUE_URL")
+    topic: str = _variable("TOPIC_ARN")
+    operator_topic: str = _variable("OPERATOR_TOPIC_ARN")
+    event_bus: str = _variable("EVENT_BUS_NAME")
+    state_machine: str = _variable("STATE_MACHINE_ARN")
 
 
 @dataclass(frozen=True, slots=True)
-class SubmitConfig:
+class SubmitConfig(_FromEnvironment):
     """What submit alone needs: seconds, tasks, CNY a Beijing day (0 is no ceiling)."""
 
-    link_role: str
-    max_tasks_in_flight: int
-    daily_budget_cny: float
-    pair_seconds: float
-    settle_seconds: float
-    look_seconds: float
-    hold_seconds: float
-
-    @classmethod
-    def from_env(cls, env: Mapping[str, str] = os.environ) -> SubmitConfig:
-        """Read it; a missing variable is a fault of the deployment and raises KeyError with its name."""
-        return cls(
-            link_role=env["LINK_ROLE_ARN"],
-            max_tasks_in_flight=int(env["MAX_TASKS_IN_FLIGHT"]),
-            daily_budget_cny=float(env["DAILY_BUDGET_CNY"]),
-            pair_seconds=float(env["PAIR_SECONDS"]),
-            settle_seconds=float(env["SETTLE_SECONDS"]),
-            look_seconds=float(env["LOOK_SECONDS"]),
-            hold_seconds=float(env["HOLD_SECONDS"]),
-        )
+    link_role: str = _variable("LINK_ROLE_ARN")
+    max_tasks_in_flight: int = _variable("MAX_TASKS_IN_FLIGHT", int)
+    daily_budget_cny: float = _variable("DAILY_BUDGET_CNY", float)
+    pair_seconds: float = _variable("PAIR_SECONDS", float)
+    settle_seconds: float = _variable("SETTLE_SECONDS", float)
+    look_seconds: float = _variable("LOOK_SECONDS", float)
+    hold_seconds: float = _variable("HOLD_SECONDS", float)
