@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import av
 
 from page import still
-from run import ROOT, Ended, RunError, ended_by_signals, stack_up, work_folder
+from run import ROOT, RunError, ended_by_signals, exit_code, stack_up, work_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -135,28 +135,20 @@ def write_page(work: Path, report: dict[str, Any], portrait: Path, video: Path) 
     (work / "index.html").write_text(still(report, beside.name, video.name), "utf-8")
 
 
-def run_demo() -> int:
-    """Run the demo; return the exit code."""
+def demo() -> None:
+    """Make one video on this machine and say where it is."""
     say = say_with_time(time.monotonic())
-    try:
-        with ended_by_signals() as check, work_folder(ROOT / ".demo") as work:
-            portrait = chosen_file("PORTRAIT", "portrait.png", PORTRAITS)
-            voice = chosen_file("VOICE", "voice.mp3", VOICES)
-            with stack_up(work, PARAMETERS, say=say) as run:
-                try:
-                    video = make_video(run, portrait, voice, say, check)
-                except RunError as error:
-                    logs = [run.work / "engine.log", run.work / "simulator.log", *run.save_logs()]
-                    raise RunError("\n".join([str(error), "Look into:", *(f"  {path}" for path in logs)])) from error
-        print(f"\nTo look at: {video.parent / 'index.html'}\nYour video: {video}", flush=True)
-    except Ended as end:
-        print(f"\n{end}: ended.", file=sys.stderr)
-        return 130
-    except RunError as error:
-        print(f"\nmake demo failed: {error}", file=sys.stderr)
-        return 1
-    return 0
+    with ended_by_signals() as check, work_folder(ROOT / ".demo") as work:
+        portrait = chosen_file("PORTRAIT", "portrait.png", PORTRAITS)
+        voice = chosen_file("VOICE", "voice.mp3", VOICES)
+        with stack_up(work, PARAMETERS, say=say) as run:
+            try:
+                video = make_video(run, portrait, voice, say, check)
+            except RunError as error:
+                logs = [run.work / "engine.log", run.work / "simulator.log", *run.save_logs()]
+                raise RunError("\n".join([str(error), "Look into:", *(f"  {path}" for path in logs)])) from error
+    print(f"\nTo look at: {video.parent / 'index.html'}\nYour video: {video}", flush=True)
 
 
 if __name__ == "__main__":
-    sys.exit(run_demo())
+    sys.exit(exit_code("make demo", demo))

@@ -14,7 +14,7 @@ import wave
 from typing import TYPE_CHECKING, Any
 
 from demo import SAMPLES, read_report, say_with_time
-from run import ROOT, Ended, Provider, RunError, ended_by_signals, origin, stack_up, work_folder
+from run import ROOT, Provider, RunError, ended_by_signals, exit_code, origin, stack_up, work_folder
 from simulator import Simulator
 
 if TYPE_CHECKING:
@@ -106,27 +106,19 @@ def make(examples: Examples, simulator: Simulator) -> None:
     examples.keep("news/weather", "failed")
 
 
-def run_examples() -> int:
-    """Write the examples; return the exit code."""
+def write_examples() -> None:
+    """Write a report of every state."""
     say = say_with_time(time.monotonic())
     key = f"sk-examples-{secrets.token_hex(16)}"
-    try:
-        with (
-            ended_by_signals() as check,
-            work_folder(ROOT / ".demo" / "examples") as work,
-            Simulator(api_key=key) as simulator,
-        ):
-            provider = Provider(simulator.base_url, key, simulator_url=origin(simulator.base_url))
-            with stack_up(work, PARAMETERS, provider=provider, say=say) as run:
-                make(Examples(run, say, check), simulator)
-    except Ended as end:
-        print(f"\n{end}: ended.", file=sys.stderr)
-        return 130
-    except RunError as error:
-        print(f"\nmake examples failed: {error}", file=sys.stderr)
-        return 1
-    return 0
+    with (
+        ended_by_signals() as check,
+        work_folder(ROOT / ".demo" / "examples") as work,
+        Simulator(api_key=key) as simulator,
+    ):
+        provider = Provider(simulator.base_url, key, simulator_url=origin(simulator.base_url))
+        with stack_up(work, PARAMETERS, provider=provider, say=say) as run:
+            make(Examples(run, say, check), simulator)
 
 
 if __name__ == "__main__":
-    sys.exit(run_examples())
+    sys.exit(exit_code("make examples", write_examples))

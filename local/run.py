@@ -460,6 +460,19 @@ def ended_by_signals() -> Iterator[Callable[[], None]]:
             signal.signal(number, handler)
 
 
+def exit_code(command: str, do: Callable[[], None]) -> int:
+    """Do what a command is for; return its exit code, having said on stderr what ended it or why it failed."""
+    try:
+        do()
+    except Ended as end:
+        print(f"\n{end}: ended.", file=sys.stderr)
+        return 130
+    except RunError as error:
+        print(f"\n{command} failed: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
 def write_whole(path: Path, content: dict[str, Any]) -> None:
     """Write JSON so that a reader sees all of it or nothing; for the owner's eyes, as it holds credentials."""
     part = path.with_suffix(".part")
