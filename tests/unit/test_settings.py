@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 
 import pytest
@@ -346,6 +347,22 @@ def test_a_link_is_shown_without_user_info_query_and_fragment(url: str, shown: s
 )
 def test_what_may_be_secret_is_scrubbed_from_somebody_s_text(text: str, clean: str) -> None:
     assert scrub(text) == clean
+
+
+@pytest.mark.parametrize("piece", ["x-amz-", "x-oss-", "https://", "a@", "sk-", "Signature"])
+def test_scrubbing_a_megabyte_takes_less_than_a_second(piece: str) -> None:
+    text = piece * (1_048_576 // len(piece))
+    started = time.process_time()
+    scrub(text)
+    assert time.process_time() - started < 1
+
+
+def test_a_name_of_a_megabyte_of_accents_is_refused_at_once_with_its_length() -> None:
+    started = time.process_time()
+    with pytest.raises(RefusalError) as caught:
+        resolve_name("a" + "\u0301\u0323" * 262_144 + ".png", "acme/line-01.json")
+    assert time.process_time() - started < 1
+    assert (caught.value.problem.limit, caught.value.problem.measured) == ("1024 bytes", "1048586 bytes")
 
 
 @pytest.mark.parametrize(
