@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import time
 import unicodedata
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from portraitcast.names import Kind, Name, classify, same_key
+from portraitcast.names import Kind, Name, NoKeyError, classify, same_key
 
 SUFFIXES = {
     Kind.VOICE: (".mp3", ".wav"),
@@ -199,6 +200,49 @@ def test_any_key_with_such_a_suffix_counts_unless_its_name_begins_with_a_dot(sta
 def test_no_key_makes_it_stumble(key: str) -> None:
     name = classify(key)
     assert name is None or key == name.stem + key[len(name.stem) :]
+
+
+# Keys that look like paths
+
+
+@given(st.lists(st.sampled_from(["", ".", "..", "a", "\u00e9"]), max_size=5), bases, suffixes)
+def test_slashes_and_dots_are_letters_of_the_folders_name(parts: list[str], base: str, suffix: str) -> None:
+    stem = "/".join([*parts, base])
+    name = counted(stem + suffix)
+    assert (name.stem, name.name) == (stem, unicodedata.normalize("NFC", stem))
+
+
+@given(*[st.lists(st.sampled_from(["", ".", "..", "a"]), max_size=4)] * 2)
+def test_two_folders_are_one_only_if_they_are_written_alike(one: list[str], other: list[str]) -> None:
+    voice, portrait = (counted("/".join([*parts, name])) for parts, name in ((one, "x.mp3"), (other, "y.png")))
+    assert (voice.folder == portrait.folder) is (one == other)
+
+
+@pytest.mark.parametrize(
+    ("key", "folder"),
+    [("a.mp3", ""), ("/a.mp3", "/"), ("//a.mp3", "//"), ("///a.mp3", "///"), ("/x/a.mp3", "/x"), ("x//a.mp3", "x/")],
+)
+def test_the_folder_of_a_key_that_begins_with_a_slash_is_not_the_root(key: str, folder: str) -> None:
+    assert counted(key).folder == folder
+
+
+# Texts that are no keys
+
+
+@pytest.mark.parametrize("length", [1025, 1_000_001])
+def test_a_text_longer_than_a_key_is_refused_at_once_with_limit_value_and_way_out(length: int) -> None:
+    key = "a" + "\u0301\u0323" * (length // 4) + ".mp3"  # accents out of order: sorting n of them takes n²
+    started = time.process_time()
+    for judge in (classify, lambda key: same_key(key, key)):
+        with pytest.raises(NoKeyError, match=r"1024.*send the key of an object") as caught:
+            judge(key)
+        assert str(length) in str(caught.value)
+    assert time.process_time() - started < 0.5
+
+
+def test_half_a_surrogate_pair_is_in_no_key() -> None:
+    with pytest.raises(NoKeyError, match="surrogate"):
+        classify("a\ud800.mp3")
 
 
 # Two keys of one file

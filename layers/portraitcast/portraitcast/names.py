@@ -13,6 +13,9 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
+from portraitcast.errors import PortraitcastError
+from portraitcast.limits import KEY_MAX_BYTES
+
 VOICE_SUFFIXES: Final = frozenset({".mp3", ".wav"})
 OTHER_SOUND_SUFFIXES: Final = frozenset({".m4a", ".aac", ".ogg", ".opus", ".flac", ".wma", ".aiff", ".amr"})
 PORTRAIT_SUFFIXES: Final = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp"})
@@ -20,6 +23,7 @@ OTHER_PICTURE_SUFFIXES: Final = frozenset({".heic", ".heif", ".avif", ".gif", ".
 SETTINGS_SUFFIX: Final = ".json"
 RESERVED_NAME: Final = "settings"
 LONGEST_OUTPUT_SUFFIX: Final = ".json"
+_WAY_OUT: Final = "send the key of an object that is there."
 
 
 class Kind(Enum):
@@ -43,6 +47,10 @@ class Kind(Enum):
         return self in {Kind.PORTRAIT, Kind.OTHER_PICTURE}
 
 
+class NoKeyError(PortraitcastError):
+    """Text that no object in S3 can have as its key; nobody but a hostile hand sends it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Name:
     """A key that counts, taken apart.
@@ -54,7 +62,8 @@ class Name:
     stem
         The key without its extension, in the key's own bytes: outputs are ``stem + ".mp4"`` and ``stem + ".json"``.
     name, folder
-        NFC forms of the stem and of the part before its last ``/`` (``""`` is the root).
+        NFC forms of the stem and of the part before its last ``/`` (``""`` is the root; where there are only slashes,
+        all of them: the folder of ``/a.mp3`` is ``"/"``, not the root).
     """
 
     key: str
@@ -76,7 +85,19 @@ class Name:
 
 
 def nfc(text: str) -> str:
-    """Return `text` in Unicode normal form C."""
+    """Return a key, or a part of one, in Unicode normal form C.
+
+    Raises
+    ------
+    NoKeyError
+        It is longer than a key can be (a megabyte of accents would take an hour to sort), or UTF-8 can't write it.
+    """
+    try:
+        size = len(text.encode())
+    except UnicodeEncodeError:
+        raise NoKeyError(f"A key holds half a surrogate pair, which UTF-8 can't write: {_WAY_OUT}") from None
+    if size > KEY_MAX_BYTES:
+        raise NoKeyError(f"A key has {size} bytes, and in Amazon S3 at most {KEY_MAX_BYTES}: {_WAY_OUT}")
     return unicodedata.normalize("NFC", text)
 
 
@@ -96,7 +117,8 @@ def classify(key: str) -> Name | None:
     kind = _kind(suffix.lower(), posixpath.basename(name))
     if kind is None:
         return None
-    return Name(key, kind, suffix.lower(), stem, name, name.rpartition("/")[0])
+    folder, slash, _ = name.rpartition("/")
+    return Name(key, kind, suffix.lower(), stem, name, folder if folder.strip("/") else folder + slash)
 
 
 def _kind(suffix: str, base: str) -> Kind | None:
