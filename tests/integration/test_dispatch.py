@@ -391,14 +391,30 @@ def test_the_days_budget_stops_creates_until_the_next_beijing_day_and_tells_oper
     for i, name in enumerate("abc"):
         world.drop_pair(name, pitch=0.05 + i / 50)
     world.run(1800)
-    world.sweep(2)
+    world.post({"sweep": True})
+    world.run(600)
     assert [world.status(n) for n in "abc"] == ["done", "queued", "queued"]
     assert [(world.report(n) or {})["queue"]["held"] for n in "bc"] == ["budget", "budget"]
     assert world.new_operator_notices() == ["the day's budget is reached"]
     world.advance(86_400)
-    world.sweep(1)
+    world.run(600)
     assert [world.status(n) for n in "bc"] == ["done", "queued"]
     assert world.new_operator_notices() == ["the day's budget is reached"]  # a new day, told anew
+
+
+def test_what_the_budget_stopped_goes_on_with_the_next_beijing_day_and_waits_for_no_sweep(
+    make_world: Callable[..., World],
+) -> None:
+    world = make_world(daily_budget_cny=0.04)
+    two_hours_before = -(world.clock() + 10 * 3600) % 86_400
+    world.advance(two_hours_before)
+    world.drop_pair("a")
+    world.drop_pair("b", pitch=0.1)
+    world.run(7200 - 10)
+    assert [world.status(n) for n in "ab"] == ["done", "queued"]
+    assert world.timers.sent.count({"wake": True}) <= 20, "one each quarter of an hour, and those of the first video"
+    world.run(15)
+    assert world.status("b") == "rendering"
 
 
 # ---------------------------------------------------------------------- the portrait check

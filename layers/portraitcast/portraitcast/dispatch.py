@@ -25,10 +25,11 @@ from portraitcast.emo import (
 from portraitcast.errors import ConflictError, Problem
 from portraitcast.jobs import AT_PROVIDER, FAILED, QUEUED, REJECTED, RENDERING, SUBMITTING, Job, owner_of
 from portraitcast.limits import VOICE_MAX_SECONDS
+from portraitcast.messages import MAX_DELAY
 from portraitcast.names import classify, short_hash
 from portraitcast.prices import CHECK_CNY, video_fee
 from portraitcast.refusals import account_refuses_job, no_usable_answer, portrait_refused, provider_refused
-from portraitcast.slots import Creating, Hold, Slots, beijing_day
+from portraitcast.slots import Creating, Hold, Slots, beijing_day, next_beijing_day
 from portraitcast.waits import next_wait
 
 if TYPE_CHECKING:
@@ -120,6 +121,7 @@ class Dispatch:
 
     def _wake_at(self, at: float) -> bool:
         now = self._clock()
+        at = min(at, now + MAX_DELAY)  # no timer reaches further: whom it wakes too early sets the next one
         if self._table.claim_wake(at, now):
             self._queue.send({"wake": True}, after=at - now)
         return False
@@ -171,7 +173,7 @@ class Dispatch:
             return False  # its links would end before its turn: it goes when a task ahead has ended
         fee = video_fee(_seconds(job), _ratio(job))
         if not self._within_budget(slots, fee + CHECK_CNY, now):
-            return False
+            return self._wake_at(next_beijing_day(now))
         if not job.boxes and (boxes := _given_boxes(job)):
             job.boxes = boxes
         if not job.boxes and not self._check(job, slots):
