@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from package import read_template
+from portraitcast.errors import TryLaterError
 from portraitcast.metrics import NAMESPACE, UNITS
 from run import FUNCTIONS, OUTPUTS
 
@@ -362,9 +363,9 @@ def test_a_task_state_outwaits_its_function_and_no_longer(task: str) -> None:
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_lambdas_own_troubles_are_tried_again_with_full_jitter_and_ours_are_not(task: str) -> None:
+def test_passing_troubles_of_aws_are_tried_again_with_full_jitter_and_no_others(task: str) -> None:
     (retry,) = TASKS[task]["Retry"]
-    assert set(retry["ErrorEquals"]) == LAMBDAS_OWN_TROUBLES
+    assert set(retry["ErrorEquals"]) == {*LAMBDAS_OWN_TROUBLES, TryLaterError.__name__}
     assert retry["JitterStrategy"] == "FULL"
     assert retry["MaxAttempts"] >= 3
 
