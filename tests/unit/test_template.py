@@ -11,7 +11,8 @@ import pytest
 
 from package import read_template
 from portraitcast.errors import TryLaterError
-from portraitcast.metrics import NAMESPACE, UNITS
+from portraitcast.metrics import NAMESPACE, UNITS, account_metrics
+from portraitcast.slots import Slots
 from run import FUNCTIONS, OUTPUTS
 
 if TYPE_CHECKING:
@@ -506,9 +507,16 @@ def test_no_two_widgets_of_the_dashboard_overlap() -> None:
 
 
 @pytest.mark.parametrize("alarm", ALARMS)
-def test_an_alarm_tells_the_operators_and_rests_while_nothing_is_measured(alarm: str) -> None:
+def test_an_alarm_tells_the_operators(alarm: str) -> None:
     assert ALARMS[alarm]["AlarmActions"] == [{"Ref": "OperatorTopic"}]
-    assert ALARMS[alarm]["TreatMissingData"] == "notBreaching"
+
+
+@pytest.mark.parametrize("alarm", ALARMS)
+def test_an_alarm_on_what_sweeps_measure_lasts_until_the_next_sweep_and_others_rest_without_measurements(
+    alarm: str,
+) -> None:
+    swept = ALARMS[alarm]["MetricName"] in account_metrics(Slots(), 0, 0.0)
+    assert ALARMS[alarm]["TreatMissingData"] == ("ignore" if swept else "notBreaching")
 
 
 def test_there_are_alarms_on_dead_letters_failed_jobs_a_held_account_and_an_old_queue() -> None:
