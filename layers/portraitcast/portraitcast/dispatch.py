@@ -29,6 +29,7 @@ from portraitcast.messages import MAX_DELAY
 from portraitcast.names import classify, short_hash
 from portraitcast.prices import CHECK_CNY, video_fee
 from portraitcast.refusals import account_refuses_job, no_usable_answer, portrait_refused, provider_refused
+from portraitcast.search import Ambiguous, Later, NotTaken, Search, Taken
 from portraitcast.slots import Creating, Hold, Slots, beijing_day, next_beijing_day
 from portraitcast.waits import next_wait
 
@@ -48,12 +49,10 @@ log = logging.getLogger(__name__)
 CREATE_SECONDS: Final = 42.0  # a create's own timeouts (`Emo.call_seconds`) and what must be written behind it
 CHECK_SECONDS: Final = 37.0
 LEASE_MARGIN: Final = 30.0  # behind the end of the function's time: until then a create may be on the wire
-CLOCK_MARGIN: Final = 60.0  # the provider's clock against ours, when its list is compared with a create's time
 LINK_MARGIN: Final = 600.0  # of a link's hour, kept free for the download itself and for a slow provider
 LINK_SECONDS: Final = 3600.0
 QUEUE_LOOK: Final = 10  # queue entries read at once: the first may wait for its pair's last file
 HELD_PAGE: Final = 25  # jobs a message of showing why they wait
-SECOND_LOOK: Final = 5  # the second look comes at five times LookSeconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +92,7 @@ class Dispatch:
         self._teller = teller
         self._limits = limits
         self._clock = clock
+        self._search = Search(table, emo, look_seconds=limits.look_seconds)
 
     def run(self, ends_at: float) -> None:
         """Dispatch until nothing can be sent, or the function's time (epoch `ends_at`) runs short."""
@@ -444,84 +444,32 @@ class Dispatch:
         )
 
         def note(slots: Slots) -> bool:
-            if slots.creating is None or owner_of(slots.creating.job, slots.creating.attempt) != job.owner:
+            if slots.creating is None or slots.creating.owner != job.owner:
                 return False
-            self._begin_looking(slots.creating, self._clock(), answer.request_id)
+            self._search.begin(slots.creating, self._clock(), answer.request_id)
             return True
 
         self._table.change_slots(note)
         return True
 
-    def _begin_looking(self, creating: Creating, since: float, request_id: str | None) -> None:
-        creating.unknown_since, creating.request_id = since, request_id
-        creating.next_look_at = since + self._limits.look_seconds
-
     def _attend(self, slots: Slots, creating: Creating, now: float) -> bool:
-        """Look after the open create: wait for it, or look for it when nobody knows what became of it."""
-        if creating.unknown_since is None:
-            if now < creating.lease_until:
-                return self._wake_at(creating.lease_until)
-            self._begin_looking(creating, creating.lease_until, None)  # its function died while submitting
-            self._table.commit(slots=slots)
-            return True
-        if now < creating.next_look_at:
-            return self._wake_at(creating.next_look_at)
-        try:
-            tasks = self._emo.list_tasks()
-        except EmoError as error:
-            log.warning("look failed", extra={"job": creating.job, "code": error.code, "detail": error.message})
-            creating.next_look_at = now + self._limits.look_seconds  # repeated, never counted
-            self._table.commit(slots=slots)
-            return True
-        return self._found(slots, creating, self._candidates(slots, creating, tasks))
-
-    def _candidates(self, slots: Slots, creating: Creating, tasks: list[ListedTask]) -> list[ListedTask]:
-        """Return the tasks that may be this create's: in its time, none that we know, and of our key if that is told.
-
-        The list names keys by numbers of its own: ours is the one of our known tasks since the key was last changed.
-        """
-        assert creating.unknown_since is not None  # noqa: S101  # only then is it looked for
-        earliest, latest = creating.sent_at - CLOCK_MARGIN, creating.unknown_since + CLOCK_MARGIN
-        in_time = [t for t in tasks if earliest <= t.created_at <= latest]
-        found = [t for t in in_time if self._table.owner_of_task(t.task_id) is None]
-        if not found:
-            return []
-        if creating.request_id and (certain := [t for t in found if t.request_id == creating.request_id]):
-            return certain
-        since = slots.key_since + CLOCK_MARGIN if slots.key_since else 0.0
-        known = (t for t in tasks if t.created_at >= since and t.api_key_id and self._table.owner_of_task(t.task_id))
-        our_key = {t.api_key_id for t in known}
-        return [t for t in found if not our_key or t.api_key_id is None or t.api_key_id in our_key]
-
-    def _found(self, slots: Slots, creating: Creating, candidates: list[ListedTask]) -> bool:
-        job = self._table.job(creating.job)
-        if job is None or job.status != SUBMITTING or job.attempt != creating.attempt:
-            slots.creating = None
-            slots.free(owner_of(creating.job, creating.attempt))
-            self._table.commit(slots=slots)
-            return True
-        certain = len(candidates) == 1 and bool(creating.request_id) and candidates[0].request_id == creating.request_id
-        measurable = job.voice is not None and job.voice.get("seconds") is not None
-        if len(candidates) == 1 and (certain or measurable):
-            expected = self._table.pace().expected(_seconds(job))
-            created = Created(candidates[0].task_id, candidates[0].request_id)
-            self._accepted(job.id, job.attempt, created, expected, adopted=not certain, sent_at=creating.sent_at)
-            return True
-        if candidates:
-            self._give_up(job, candidates)
-            return True
-        creating.looks += 1
-        if creating.looks < 2:
-            assert creating.unknown_since is not None  # noqa: S101  # only then is it looked for
-            creating.next_look_at = creating.unknown_since + SECOND_LOOK * self._limits.look_seconds
-            self._table.commit(slots=slots)
-            return True
-        log.info("create was not taken", extra={"job": job.id, "attempt": job.attempt})
-        self._not_taken(job)
+        """Look after the open create: wait for it, or search for it when nobody knows what became of it."""
+        match self._search.go_on(slots, creating, now):
+            case Later(at):
+                return self._wake_at(at)
+            case Taken(job, task, certain):
+                expected = self._table.pace().expected(_seconds(job))
+                created = Created(task.task_id, task.request_id)
+                self._accepted(job.id, job.attempt, created, expected, adopted=not certain, sent_at=creating.sent_at)
+            case NotTaken(job):
+                self._not_taken(job)
+            case Ambiguous(job, tasks):
+                self._give_up(job, tasks)
         return True
 
     def _not_taken(self, job: Job) -> None:
-        """Both looks agree that nothing was made: the job goes back to its place, the service counts as ill."""
+        """Nothing was made: the job goes back to its place, the service counts as ill."""
+        log.info("create was not taken", extra={"job": job.id, "attempt": job.attempt})
 
         def back(current: Job, slots: Slots) -> bool:
             now = self._clock()
@@ -537,8 +485,8 @@ class Dispatch:
         if written := self._change(job.id, back):
             self._teller.tell(written)
 
-    def _give_up(self, job: Job, candidates: list[ListedTask]) -> None:
-        ids = ", ".join(t.task_id for t in candidates[:20])
+    def _give_up(self, job: Job, tasks: list[ListedTask]) -> None:
+        ids = ", ".join(t.task_id for t in tasks[:20])
         problem = Problem(
             "CreateAmbiguous",
             "Nobody knows whether the video service took this job, and which of its tasks it would be.",
@@ -592,7 +540,7 @@ class Dispatch:
             job_id, _, attempt = owner.partition("#")
 
             def leaked(slots: Slots, owner: str = owner, job_id: str = job_id, attempt: str = attempt) -> bool:
-                if slots.creating and owner_of(slots.creating.job, slots.creating.attempt) == owner:
+                if slots.creating and slots.creating.owner == owner:
                     return False
                 job = self._table.job(job_id)
                 rendering = job and job.attempt == int(attempt) and job.status in AT_PROVIDER
@@ -608,7 +556,7 @@ def _release(job: Job, slots: Slots, attempt: int, now: float) -> bool:
     if job.status != SUBMITTING or job.attempt != attempt:
         return False
     owner = owner_of(job.id, attempt)
-    if slots.creating and owner_of(slots.creating.job, slots.creating.attempt) == owner:
+    if slots.creating and slots.creating.owner == owner:
         slots.spend(-slots.creating.fee, now)
         slots.creating = None
     slots.free(owner)

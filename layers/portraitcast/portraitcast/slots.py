@@ -6,6 +6,8 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta, timezone
 from typing import Any, Final
 
+from portraitcast.jobs import owner_of
+
 BEIJING: Final = timezone(timedelta(hours=8))
 HOLD_MAX_SECONDS: Final = 900.0  # longest interval between probes; also SQS's longest delay
 STRIKES_TO_HOLD: Final = 3  # throttled, not connected or without an answer, in a row
@@ -29,6 +31,11 @@ class Creating:
     looks: int = 0
     next_look_at: float = 0.0
     request_id: str | None = None
+
+    @property
+    def owner(self) -> str:
+        """The slot's owner: the job in this attempt."""
+        return owner_of(self.job, self.attempt)
 
 
 @dataclass(slots=True)
