@@ -38,7 +38,8 @@ _PICTURE: Final = f"an http(s) link, or the name of an object that ends in {', '
 
 _SHOWN_MAX: Final = 80  # characters of somebody's value that a message repeats
 _NAME_MAX: Final = 200  # characters of a file's name that a message repeats
-_LINK: Final = re.compile(r"([a-z][a-z0-9+.-]{0,30}:(?:\\?/){2})(?:[^\s/?#]*@)?([^\s?#]*)(?:[?#]\S*)?", re.IGNORECASE)
+# From behind the scheme on: a search for schemes would look at each letter thirty times.
+_LINK: Final = re.compile(r"(:(?:\\?/){2})(?:[^\s/?#]*@)?([^\s?#]*)(?:[?#]\S*)?")
 _SIGNED: Final = re.compile(  # repetitions have a bound: "x-amz-x-amz-…" would take time by the square of its length
     r"\b(x-amz-[a-z-]{1,40}|x-oss-[a-z-]{1,40}|signature|ossaccesskeyid|awsaccesskeyid|security-token)(=|%3d)\S+",
     re.IGNORECASE,
