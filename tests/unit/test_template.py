@@ -11,6 +11,7 @@ import pytest
 
 from package import read_template
 from portraitcast.errors import TryLaterError
+from portraitcast.fetch import ParameterError, listed_origins
 from portraitcast.metrics import NAMESPACE, UNITS, account_metrics
 from portraitcast.slots import Slots
 from run import FUNCTIONS, OUTPUTS
@@ -556,3 +557,39 @@ def test_every_function_and_the_machine_are_traced_by_their_services_and_no_sdk_
     assert "aws-xray-sdk" not in (ROOT / "layers" / "portraitcast" / "requirements.txt").read_text("utf-8")
     traced = {name for name, s in ALLOWED if "xray:PutTraceSegments" in listed(s["Action"])}
     assert traced == {"SubmitRole", "StatusRole", "DeliverRole", "WatchRole"}
+
+
+# ---------------------------------------------------------------- parameters
+
+EXTRA_VIDEO_HOSTS = TEMPLATE["Parameters"]["ExtraVideoHosts"]
+
+
+@pytest.mark.parametrize(
+    "hosts",
+    [
+        "",
+        "https://videos.example",
+        "http://127.0.0.1:8080",
+        "https://a.example:8443, http://b.example/",
+        "http://[::1]:9000",
+    ],
+)
+def test_origins_of_extra_video_hosts_are_accepted_by_the_template_and_by_deliver(hosts: str) -> None:
+    assert re.fullmatch(EXTRA_VIDEO_HOSTS["AllowedPattern"], hosts)
+    listed_origins(hosts)
+
+
+@pytest.mark.parametrize(
+    "hosts",
+    [
+        "videos.example",
+        "ftp://videos.example",
+        "https://user@videos.example",
+        "https://a.example/videos",
+    ],
+)
+def test_what_is_no_origin_is_refused_at_deployment_and_by_deliver(hosts: str) -> None:
+    assert not re.fullmatch(EXTRA_VIDEO_HOSTS["AllowedPattern"], hosts)
+    assert "scheme://host:port" in EXTRA_VIDEO_HOSTS["ConstraintDescription"]
+    with pytest.raises(ParameterError, match=r"ExtraVideoHosts.*scheme://host:port"):
+        listed_origins(hosts)
