@@ -1,0 +1,45 @@
+"""Coverage-guided fuzzing of one parser, by atheris: ``python tests/fuzz/cover.py voices -runs=200000``.
+
+Takes libFuzzer's options. What finds new ways through the parser is kept in ``.fuzz/``; ``-merge=1`` takes the smallest
+of it into ``corpus/``. What breaks a bound is written into ``corpus/``, where the tests find it from then on.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import atheris
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
+sys.path[:0] = [str(ROOT / "layers" / "portraitcast"), str(HERE.parent)]
+
+with atheris.instrument_imports(include=["portraitcast"]):
+    from fuzz.bounds import judge
+    from fuzz.targets import TARGETS
+
+OPTIONS = {
+    "max_len": 65_536,  # larger files tell a parser of headers nothing new; bombs have tests of their own
+    "timeout": 10,  # s; for what never comes back to be judged
+    "rss_limit_mb": 512,  # of the whole process
+    "print_final_stats": 1,
+}
+
+
+def main(name: str, *options: str) -> None:
+    """Fuzz the parser of that name."""
+    target = TARGETS[name]
+    corpus, work = HERE / "corpus" / name, ROOT / ".fuzz" / name
+    work.mkdir(parents=True, exist_ok=True)
+    words = work.with_suffix(".dict")
+    words.write_text("".join('"' + "".join(f"\\x{byte:02x}" for byte in word) + '"\n' for word in target.words))
+    folders = [corpus, work] if "-merge=1" in options else [work, corpus]  # the first is written to
+    ours = [f"-{option}={value}" for option, value in OPTIONS.items()]
+    ours += [f"-dict={words}", f"-artifact_prefix={corpus}/"]
+    atheris.Setup([sys.argv[0], *ours, *options, *map(str, folders)], lambda data: judge(target, data))
+    atheris.Fuzz()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
