@@ -41,7 +41,7 @@ _NAME_MAX: Final = 200  # characters of a file's name that a message repeats
 # From behind the scheme on: a search for schemes would look at each letter thirty times.
 _LINK: Final = re.compile(r"(:(?:\\?/){2})(?:[^\s/?#]*@)?([^\s?#]*)(?:[?#]\S*)?")
 _SIGNED: Final = re.compile(  # repetitions have a bound: "x-amz-x-amz-…" would take time by the square of its length
-    r"\b(x-amz-[a-z-]{1,40}|x-oss-[a-z-]{1,40}|signature|ossaccesskeyid|awsaccesskeyid|security-token)(=|%3d)\S+",
+    r"\b(x-amz-[a-z-]{1,40}+|x-oss-[a-z-]{1,40}+|signature|ossaccesskeyid|awsaccesskeyid|security-token)(=|%3d)\S+",
     re.IGNORECASE,
 )
 _KEY: Final = re.compile(r"\bsk-[A-Za-z0-9_.-]{4,}")
