@@ -172,9 +172,9 @@ JSON_WORDS = (
     b'"',
 )
 TARGETS = {
-    "pictures": Target(probing(probe_picture), 4 * MIB, (b"IHDR", b"IDAT", b"IEND", b"RIFF", b"WEBP", b"VP8 ", b"VP8X", b"VP8L", b"\xff\xc0", b"\xff\xda", b"\xff\xd9", b"\xff\xd8", b"BM")),
-    "voices": Target(probing(probe_voice), 17 * MIB, (b"RIFF", b"WAVE", b"fmt ", b"data", b"LIST", b"ID3\4\0\0", b"TAG", b"APETAGEX", b"Xing", b"Info", b"VBRI", b"\xff\xfb\x90\x64")),
-    "videos": Target(probing(probe_video), 4 * MIB, (b"ftyp", b"moov", b"trak", b"mdia", b"mvhd", b"tkhd", b"mdhd", b"hdlr", b"vide", b"moof", b"mdat", b"\0\0\0\1moov", b"\0\0\0\0free")),
+    "pictures": Target(probing(probe_picture), 3 * MIB, (b"IHDR", b"IDAT", b"IEND", b"RIFF", b"WEBP", b"VP8 ", b"VP8X", b"VP8L", b"\xff\xc0", b"\xff\xda", b"\xff\xd9", b"\xff\xd8", b"BM")),
+    "voices": Target(probing(probe_voice), 16 * MIB, (b"RIFF", b"WAVE", b"fmt ", b"data", b"LIST", b"ID3\4\0\0", b"TAG", b"APETAGEX", b"Xing", b"Info", b"VBRI", b"\xff\xfb\x90\x64")),
+    "videos": Target(probing(probe_video), 3 * MIB, (b"ftyp", b"moov", b"trak", b"mdia", b"mvhd", b"tkhd", b"mdhd", b"hdlr", b"vide", b"moof", b"mdat", b"\0\0\0\1moov", b"\0\0\0\0free")),
     "settings": Target(settings, 4 * MIB, (*JSON_WORDS, b"../", b"image_url", b"face_bbox", b"%s%n{0}", b"<script>")),
     "keys": Target(keys, 1 * MIB, (b"../", b".mp3", b"/", b"settings.json", b"%s%n{0}", b"<script>", b"\xf0\x9f\x8e\xa4", b"\xcc\x81", b"\0", b"https://u:p@h?X-Amz-Signature=x")),
     "messages": Target(messages, 48 * MIB, (*JSON_WORDS, b"Records", b"s3", b"object", b"key", b"sweep", b"attempt", b"%ff")),

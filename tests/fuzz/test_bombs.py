@@ -38,6 +38,12 @@ def boxes(depth: int) -> bytes:
     return samples.mp4(0.1)[:32] + inner
 
 
+def objects(size: int) -> bytes:
+    """Return JSON of the objects that take the most memory for their bytes, some forty times as much."""
+    one = b'{"":' * 100 + b"0" + b"}" * 100 + b","
+    return (b'{"data":[' + one * (size // len(one)))[:-1] + b"]}"
+
+
 def voice_of(*pieces: bytes) -> Callable[[], bytes]:
     """Return what makes a voice as large as may be: the first pieces once, the last again and again."""
     once, again = b"".join(pieces[:-1]), pieces[-1]
@@ -107,7 +113,7 @@ BOMBS: dict[str, tuple[str, Callable[[], bytes]]] = {
         "settings",
         lambda: json.dumps({"input": {"image_url": "e" + "\u0301\u0323" * 5000 + ".png"}}).encode(),
     ),
-    "settings of small objects": ("settings", lambda: b'{"input":[' + b'{"a":1},' * 8000 + b"1]}"),
+    "settings of small objects": ("settings", lambda: objects(64_000)),
     "settings of half a signature": ("settings", lambda: json.dumps({"input": "x-amz-" * 10_000}).encode()),
     "a key of accents": ("keys", lambda: b"e" + "\u0301\u0323".encode() * 250 + b".mp3"),
     "a key that almost is a link": ("keys", lambda: b"https://" + b"a@" * 500),
@@ -118,7 +124,7 @@ BOMBS: dict[str, tuple[str, Callable[[], bytes]]] = {
             {"Records": [{"eventName": "ObjectCreated:Put", "s3": {"object": {"key": "e" + "\u0301\u0323" * 80_000}}}]}
         ).encode(),
     ),
-    "a message of small objects": ("messages", lambda: b'{"a":[' + b'{"a":1},' * 131_000 + b"1]}"),
+    "a message of small objects": ("messages", lambda: objects(MEGABYTE)),
     "a message 1,000 deep": ("messages", lambda: b'{"Records":[' * 1000),
     "a message 100,000 deep": ("messages", lambda: b'{"Records":[' * 100_000),
     "a provider's answer 1,000 deep": ("provider", lambda: b"\0" + b'{"output":' * 1000 + b"1" + b"}" * 1000),
@@ -131,7 +137,7 @@ BOMBS: dict[str, tuple[str, Callable[[], bytes]]] = {
         "provider",
         lambda: b"\4" + json.dumps({"code": "c", "message": "x-amz-" * 170_000}).encode(),
     ),
-    "a provider's answer of small objects": ("provider", lambda: LIST + b'{"data":[' + b'{"a":1},' * 131_000 + b"1]}"),
+    "a provider's answer of small objects": ("provider", lambda: LIST + objects(MEGABYTE)),
     "a provider's answer of 30 MB": ("provider", lambda: LIST + b" " * 30 * MEGABYTE),
 }
 
