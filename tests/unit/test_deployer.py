@@ -149,6 +149,7 @@ RIGHTS = {
 }
 # Where a resource's own name stands in its properties; without it CloudFormation makes one of stack and logical id.
 NAMED_BY = {
+    "AWS::Lambda::LayerVersion": "LayerName",
     "AWS::CloudWatch::Dashboard": "DashboardName",
     "AWS::Events::EventBus": "Name",
     "AWS::StepFunctions::StateMachine": "Name",
@@ -169,8 +170,6 @@ def physical_name(logical_id: str, kind: str, properties: dict[str, Any]) -> str
     if given:
         text = given["Fn::Sub"] if "Fn::Sub" in given else f"${{{given['Ref']}}}"
         return str(text).replace("${AWS::StackName}", STACK)
-    if kind == "AWS::Lambda::LayerVersion":
-        return logical_id  # AWS SAM, AWS::Serverless::LayerVersion, LayerName
     name = f"{STACK}-{logical_id}-1A2B3C4D5E6F"
     return name.lower() if kind == "AWS::S3::Bucket" else name
 
