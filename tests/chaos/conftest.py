@@ -9,23 +9,13 @@ from typing import TYPE_CHECKING
 import pytest
 from hurt import Hurt, hook_files
 
-from run import ROOT, Provider, origin, stack_up, work_folder
-from simulator import Simulator
+from stacks import SHORT_WAITS, deployed, own_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 
 API_KEY = "sk-chaos"
-PARAMETERS = {
-    "MinWaitSeconds": "1",
-    "MaxWaitSeconds": "2",
-    "PairSeconds": "1",
-    "SettleSeconds": "2",
-    "LookSeconds": "1",
-    "HoldSeconds": "1",
-    "SweepMinutes": "1",
-}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -64,14 +54,10 @@ def say(request: pytest.FixtureRequest) -> Callable[[str], None]:
 def hurt(request: pytest.FixtureRequest, say: Callable[[str], None]) -> Iterator[Hurt]:
     """Bring up a stack, with parameters of a test's own if it asks; its logs stay in ``.test/`` when a test failed."""
     failed_before = request.session.testsfailed
-    with (
-        work_folder(ROOT / ".test" / uuid.uuid4().hex[:8]) as work,
-        Simulator(api_key=API_KEY, task_seconds=0.1) as simulator,
-    ):
-        provider = Provider(simulator.base_url, API_KEY, simulator_url=origin(simulator.base_url))
+    with own_folder() as work:
         hook = work / "chaos"
-        wished = PARAMETERS | request.param
-        with stack_up(work, wished, provider=provider, beside=hook_files(hook), say=say) as run:
+        beside, wished = hook_files(hook), SHORT_WAITS | request.param
+        with deployed(work, wished, api_key=API_KEY, task_seconds=0.1, beside=beside, say=say) as (run, simulator):
             stack = Hurt(run, simulator, hook)
             yield stack
             stack.told.end()

@@ -16,25 +16,18 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from makers import face, new_folder, voice
 
-from run import ROOT, Provider, Run, origin, stack_up, work_folder
-from simulator import Simulator
+from stacks import SHORT_WAITS, deployed, own_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from run import Run
+    from simulator import Simulator
 
     Report = dict[str, Any]
 
 API_KEY = "sk-end-to-end"
 GUARD_SECONDS = 60.0  # against hanging only: what is waited for comes within a few seconds on two idle cores
-PARAMETERS = {
-    "MinWaitSeconds": "1",
-    "MaxWaitSeconds": "2",
-    "PairSeconds": "1",
-    "SettleSeconds": "2",
-    "LookSeconds": "1",
-    "HoldSeconds": "1",
-    "SweepMinutes": "1",
-}
 
 
 class Inbox:
@@ -192,6 +185,12 @@ class Stack:
         self.drop(f"{name}.png", portrait or face())
         self.drop(f"{name}.wav", sound or voice())
 
+    def hold_rendering(self, name: str) -> Report:
+        """Drop a pair whose task goes on until the simulator is told otherwise; return the report that it renders."""
+        self.simulator.set(manual=True)
+        self.drop_pair(name)
+        return self.wait_report(name, "rendering")
+
     def delete(self, key: str) -> None:
         """Delete a file in the upload bucket, as a person would."""
         self.s3.delete_object(Bucket=self.outputs["upload_bucket"], Key=key)
@@ -268,23 +267,21 @@ class Stack:
 @pytest.fixture(scope="session")
 def stack(request: pytest.FixtureRequest) -> Iterator[Stack]:
     """Bring up the stack; its logs stay in ``.test/`` when a test failed."""
+    capture = request.config.pluginmanager.getplugin("capturemanager")
+
+    def say(line: str) -> None:
+        with capture.global_and_fixture_disabled():
+            print(f"\n[stack] {line}", end="", flush=True)
+
     with (
-        work_folder(ROOT / ".test" / uuid.uuid4().hex[:8]) as work,
-        Simulator(api_key=API_KEY, task_seconds=0.3) as simulator,
+        own_folder() as work,
+        deployed(work, SHORT_WAITS, api_key=API_KEY, task_seconds=0.3, try_sam=True, say=say) as (run, simulator),
     ):
-        provider = Provider(simulator.base_url, API_KEY, simulator_url=origin(simulator.base_url))
-        capture = request.config.pluginmanager.getplugin("capturemanager")
-
-        def say(line: str) -> None:
-            with capture.global_and_fixture_disabled():
-                print(f"\n[stack] {line}", end="", flush=True)
-
-        with stack_up(work, PARAMETERS, provider=provider, try_sam=True, say=say) as run:
-            deployed = Stack(run, simulator)
-            yield deployed
-            deployed.end()
-            if request.session.testsfailed:
-                say(f"logs of the failed run: {[str(path) for path in run.save_logs()]}\n")
+        stack = Stack(run, simulator)
+        yield stack
+        stack.end()
+        if request.session.testsfailed:
+            say(f"logs of the failed run: {[str(path) for path in run.save_logs()]}\n")
     if not request.session.testsfailed:
         for path in sorted(work.rglob("*"), reverse=True):
             path.rmdir() if path.is_dir() else path.unlink()

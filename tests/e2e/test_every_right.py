@@ -22,11 +22,14 @@ from test_rights import acting_as
 
 from package import read_template
 from portraitcast.names import short_hash
-from run import ROOT, Provider, Run, origin, stack_up, work_folder
-from simulator import Simulator
+from run import ROOT
+from stacks import deployed, own_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from run import Run
+    from simulator import Simulator
 
 API_KEY = "sk-every-right"
 PARAMETERS = {"PairSeconds": "0", "SettleSeconds": "0", "MinWaitSeconds": "3600", "MaxWaitSeconds": "3600"}
@@ -215,14 +218,8 @@ class Bench:
 @pytest.fixture(scope="module")
 def one_bench() -> Iterator[Bench]:
     with (
-        work_folder(ROOT / ".test" / uuid.uuid4().hex[:8]) as work,
-        Simulator(api_key=API_KEY, task_seconds=0.0) as simulator,
-        stack_up(
-            work,
-            PARAMETERS,
-            provider=Provider(simulator.base_url, API_KEY, simulator_url=origin(simulator.base_url)),
-            say=lambda _: None,
-        ) as run,
+        own_folder() as work,
+        deployed(work, PARAMETERS, api_key=API_KEY, task_seconds=0.0, say=lambda _: None) as (run, simulator),
     ):
         yield Bench(run, simulator)
 

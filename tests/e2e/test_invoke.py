@@ -165,28 +165,23 @@ def test_a_portrait_makes_its_job_whole(stack: Stack, acme: Acme, seeds: Iterato
     assert told["queue"]["held"] == "paused"
 
 
-def test_the_settings_of_a_job_hold_for_it(stack: Stack, acme: Acme, seeds: Iterator[int]) -> None:
+@pytest.mark.parametrize(
+    ("name", "file", "style"),
+    [("submit-settings", "line-01.json", "active"), ("submit-folder-settings", "settings.json", "calm")],
+    ids=["of a job", "of a folder"],
+)
+def test_settings_hold_for_the_jobs_that_they_are_for(
+    stack: Stack, acme: Acme, seeds: Iterator[int], name: str, file: str, style: str
+) -> None:
     acme.drop(mp3=mp3(next(seeds)), png=face())
     before = acme.revision()
-    acme.put("line-01.json", b'{"parameters": {"style_level": "active"}}')
+    acme.put(file, json.dumps({"parameters": {"style_level": style}}).encode())
 
-    invoke(stack, "submit-settings")
-
-    told = stack.events.wait(lambda r: r["name"] == NAME and r["revision"] > before and bool(r["inputs"]["settings"]))
-    assert told["settings"]["style_level"] == "active"
-    assert [file["key"] for file in told["inputs"]["settings"]] == ["acme/line-01.json"]
-
-
-def test_the_settings_of_a_folder_hold_for_its_jobs(stack: Stack, acme: Acme, seeds: Iterator[int]) -> None:
-    acme.drop(mp3=mp3(next(seeds)), png=face())
-    before = acme.revision()
-    acme.put("settings.json", b'{"parameters": {"style_level": "calm"}}')
-
-    invoke(stack, "submit-folder-settings")
+    invoke(stack, name)
 
     told = stack.events.wait(lambda r: r["name"] == NAME and r["revision"] > before and bool(r["inputs"]["settings"]))
-    assert told["settings"]["style_level"] == "calm"
-    assert [file["key"] for file in told["inputs"]["settings"]] == ["acme/settings.json"]
+    assert told["settings"]["style_level"] == style
+    assert [each["key"] for each in told["inputs"]["settings"]] == [f"acme/{file}"]
 
 
 def test_a_name_with_signs_japanese_and_an_emoji_keeps_it(stack: Stack, acme: Acme, seeds: Iterator[int]) -> None:
@@ -324,11 +319,8 @@ class Rendering:
     """A job whose task runs until it is told to finish, and its execution's input."""
 
     def __init__(self, stack: Stack, simulator: Simulator, folder: str) -> None:
-        simulator.set(manual=True)
         self.name, self._stack, self._simulator = f"{folder}line", stack, simulator
-        stack.drop(f"{self.name}.png", face())
-        stack.drop(f"{self.name}.wav", voice())
-        self.report = stack.wait_report(self.name, "rendering")
+        self.report = stack.hold_rendering(self.name)
         states, machine = stack.client("stepfunctions"), stack.outputs["state_machine_arn"]
         # The report is told before the execution is started.
         self.execution = ""

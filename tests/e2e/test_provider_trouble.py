@@ -26,9 +26,7 @@ def test_pausing_holds_jobs_and_resuming_sends_them(stack: Stack, folder: str) -
 
 def test_pausing_lets_what_is_being_made_come_to_its_end(stack: Stack, simulator: Simulator, folder: str) -> None:
     name = f"{folder}line"
-    simulator.set(manual=True)
-    stack.drop_pair(name)
-    stack.wait_report(name, "rendering")
+    stack.hold_rendering(name)
 
     with stack.paused():
         simulator.set(manual=False)

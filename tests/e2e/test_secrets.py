@@ -6,17 +6,20 @@ import json
 import re
 import uuid
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from conftest import PARAMETERS, Stack
+from conftest import Stack
 from makers import face, new_folder, voice
 from test_every_right import Bench
 from test_failing import abort
 
-from run import FUNCTIONS, ROOT, Provider, origin, stack_up, work_folder
-from simulator import Simulator
+from run import FUNCTIONS
+from stacks import SHORT_WAITS, deployed, own_folder
+
+if TYPE_CHECKING:
+    from simulator import Simulator
 
 FIRST_KEY, SECOND_KEY = f"sk-canary{uuid.uuid4().hex}", f"sk-canary{uuid.uuid4().hex}"
 OWNERS_LINK = "https://canaryuser:canarypassword@127.0.0.1:9/hello.mp3?token=canarytoken#canaryfragment"
@@ -123,14 +126,8 @@ def gather(stack: Stack) -> dict[str, str]:
 @pytest.fixture(scope="module")
 def left() -> Leftovers:
     with (
-        work_folder(ROOT / ".test" / uuid.uuid4().hex[:8]) as work,
-        Simulator(api_key=FIRST_KEY, task_seconds=0.1) as simulator,
-        stack_up(
-            work,
-            PARAMETERS,
-            provider=Provider(simulator.base_url, FIRST_KEY, simulator_url=origin(simulator.base_url)),
-            say=lambda _: None,
-        ) as run,
+        own_folder() as work,
+        deployed(work, SHORT_WAITS, api_key=FIRST_KEY, task_seconds=0.1, say=lambda _: None) as (run, simulator),
     ):
         stack = Stack(run, simulator)
         names = run_through_everything(stack, simulator)

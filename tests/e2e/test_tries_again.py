@@ -55,9 +55,7 @@ def test_new_bytes_while_the_old_ones_render_are_a_second_video_after_the_paid_o
     stack: Stack, simulator: Simulator, folder: str
 ) -> None:
     name = f"{folder}line"
-    simulator.set(manual=True)
-    stack.drop_pair(name)
-    stack.wait_report(name, "rendering")
+    stack.hold_rendering(name)
 
     stack.drop(f"{name}.wav", voice(2.2))
     stack.send({"pause": False})  # handled after the drop: nothing that was dropped before is on its way
@@ -152,9 +150,7 @@ def test_a_withdrawn_jobs_voice_dropped_again_starts_it(stack: Stack, folder: st
 
 def test_deleting_files_after_the_job_is_sent_changes_nothing(stack: Stack, simulator: Simulator, folder: str) -> None:
     name = f"{folder}line"
-    simulator.set(manual=True)
-    stack.drop_pair(name)
-    stack.wait_report(name, "rendering")
+    stack.hold_rendering(name)
     simulator.wait_for(lambda state: any(folder in t["audio_url"] and t["audio_sha256"] for t in state["tasks"]), 60)
 
     stack.delete(f"{name}.wav")

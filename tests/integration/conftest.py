@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import threading
 from typing import TYPE_CHECKING
 
 import pytest
 from moto import mock_aws
-from world import REGION, FileServer, World
+from world import REGION, FileServer, World, serving
 
 from simulator import Simulator
 
@@ -43,12 +42,8 @@ def emo_service(one_simulator: Simulator) -> Simulator:
 @pytest.fixture(scope="session")
 def file_server() -> Iterator[FileServer]:
     files = FileServer()
-    thread = threading.Thread(target=files.server.serve_forever, args=(0.05,), daemon=True)
-    thread.start()
-    yield files
-    files.server.shutdown()
-    files.server.server_close()
-    thread.join()
+    with serving(files.server):
+        yield files
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from world import serving
 
 from portraitcast.emo import (
     ANSWER_MAX_BYTES,
@@ -312,12 +313,8 @@ class QuietFiles(SimpleHTTPRequestHandler):
 @pytest.fixture
 def files() -> Iterator[str]:
     server = ThreadingHTTPServer(("127.0.0.1", 0), partial(QuietFiles, directory=str(SAMPLES)))
-    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with serving(server):
+        yield f"http://127.0.0.1:{server.server_port}"
 
 
 def test_the_bundled_simulator_takes_a_pair_from_the_check_to_the_link(files: str) -> None:

@@ -8,7 +8,6 @@ import json
 import signal
 import subprocess
 import sys
-import threading
 import time
 import wave
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +21,7 @@ import numpy as np
 import pytest
 import requests
 from PIL import Image, PngImagePlugin
+from world import serving
 
 from simulator import Simulator
 from simulator.account import TROUBLES
@@ -172,12 +172,8 @@ def beijing(when: datetime) -> str:
 @pytest.fixture(scope="module")
 def served() -> Iterator[FileServer]:
     server = FileServer()
-    thread = threading.Thread(target=server.server.serve_forever, args=(0.05,), daemon=True)
-    thread.start()
-    yield server
-    server.server.shutdown()
-    server.server.server_close()
-    thread.join()
+    with serving(server.server):
+        yield server
 
 
 @pytest.fixture

@@ -12,13 +12,14 @@ import io
 import itertools
 import json
 import re
+import threading
 import time
 import wave
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, quote, quote_plus, unquote, urlsplit
 
 import boto3
@@ -43,8 +44,8 @@ from portraitcast.telling import Teller
 from portraitcast.watch import Watch
 
 if TYPE_CHECKING:
-    import threading
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
+    from http.server import HTTPServer
 
     from portraitcast.jobs import Job
     from simulator import Simulator
@@ -158,13 +159,25 @@ class FileServer:
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.server.daemon_threads = True
         self.origin = f"http://127.0.0.1:{self.server.server_port}"
-        self.thread: threading.Thread | None = None
 
     def sign(self, *files: tuple[str, str, str]) -> list[str]:
         return [
             f"{self.origin}/{quote(key)}?versionId={version}&type={quote_plus(CONTENT_TYPES[suffix])}"
             for key, version, suffix in files
         ]
+
+
+@contextmanager
+def serving(server: HTTPServer) -> Iterator[None]:
+    """Let a server serve meanwhile, in a thread of its own."""
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
 
 
 class Timers:
@@ -308,9 +321,6 @@ class World:
             self._topics[name] = sns.create_topic(Name=name)["TopicArn"]
             arn = f"arn:aws:sqs:{REGION}:{DEFAULT_ACCOUNT_ID}:{name}"
             sns.subscribe(TopicArn=self._topics[name], Protocol="sqs", Endpoint=arn)
-
-    def __enter__(self) -> Self:
-        return self
 
     # ------------------------------------------------------------------ time
     def clock(self) -> float:
