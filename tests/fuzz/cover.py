@@ -7,6 +7,7 @@ of it into ``corpus/``. What breaks a bound is written into ``corpus/``, where t
 from __future__ import annotations
 
 import sys
+import tracemalloc
 from pathlib import Path
 
 import atheris
@@ -30,6 +31,7 @@ OPTIONS = {
 def main(name: str, *options: str) -> None:
     """Fuzz the parser of that name."""
     target = TARGETS[name]
+    tracemalloc.start()
     corpus, work = HERE / "corpus" / name, ROOT / ".fuzz" / name
     work.mkdir(parents=True, exist_ok=True)
     words = work.with_suffix(".dict")
