@@ -19,7 +19,6 @@ from portraitcast.emo import (
     ANSWER_MAX_BYTES,
     AccountError,
     Boxes,
-    CheckPassed,
     Created,
     Emo,
     NotConnectedError,
@@ -239,7 +238,7 @@ def test_a_create_never_goes_over_a_connection_that_another_call_left_open(servi
 
     service.behaviour = keep
     client = service.client()
-    assert isinstance(client.check_portrait("https://in/a.png", "1:1"), CheckPassed)
+    assert isinstance(client.check_portrait("https://in/a.png", "1:1"), Boxes)
     assert service.gone.acquire(timeout=10)
     assert create(client) == Created("t-1", "r-1")
     assert len(set(service.connections)) == 2
@@ -322,10 +321,8 @@ def test_the_bundled_simulator_takes_a_pair_from_the_check_to_the_link(files: st
     with Simulator(api_key=KEY, manual=True) as sim:
         client = Emo(sim.base_url, lambda: KEY)
         passed = client.check_portrait(image, "1:1")
-        assert isinstance(passed, CheckPassed)
-        made = [
-            client.create(image_url=image, audio_url=audio, boxes=passed.boxes, style_level="normal") for _ in range(2)
-        ]
+        assert isinstance(passed, Boxes)
+        made = [client.create(image_url=image, audio_url=audio, boxes=passed, style_level="normal") for _ in range(2)]
         first, second = (outcome for outcome in made if isinstance(outcome, Created))
         assert {(task.task_id, task.request_id) for task in client.list_tasks()} == {
             (first.task_id, first.request_id),

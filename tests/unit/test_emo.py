@@ -22,7 +22,6 @@ from portraitcast import emo
 from portraitcast.emo import (
     AccountError,
     Boxes,
-    CheckPassed,
     CheckRefused,
     Created,
     Emo,
@@ -108,7 +107,7 @@ def common_headers(request: requests.PreparedRequest) -> dict[str, str]:
 @pytest.mark.parametrize("base", [BASE, BASE + "/"])
 def test_a_check_names_its_model_and_always_the_ratio_and_is_synchronous(base: str) -> None:
     service, wire = client(said(200, {"output": PASSED, "request_id": REQUEST_ID}), base=base)
-    assert service.check_portrait("https://in/a.png?x=%2F", "3:4") == CheckPassed(BOXES, REQUEST_ID)
+    assert service.check_portrait("https://in/a.png?x=%2F", "3:4") == BOXES
     (request,) = wire.sent
     assert (request.method, request.url) == ("POST", BASE + "/services/aigc/image2video/face-detect")
     assert wire.bodies == [
@@ -477,7 +476,7 @@ def test_the_provider_s_words_are_kept_to_a_length() -> None:
 )
 def test_a_passed_check_gives_the_boxes(output: dict[str, Any], boxes: Boxes) -> None:
     service, _ = client(said(200, {"output": output, "usage": {"image_count": 1}}))
-    assert service.check_portrait("https://in/a.png", "1:1") == CheckPassed(boxes, None)
+    assert service.check_portrait("https://in/a.png", "1:1") == boxes
 
 
 @pytest.mark.parametrize(
@@ -719,8 +718,8 @@ def test_a_row_is_read_with_its_time_in_seconds_and_the_id_of_its_create() -> No
     fields = row(1, gmt_create=1766720000146, request_id=REQUEST_ID, api_key_id="ak-1", end_time=None)
     service, _ = client(page([fields, row(2, gmt_create="1766720000000", status=None)], total=2))
     assert service.list_tasks() == [
-        ListedTask("t-1", "RUNNING", 1766720000.146, REQUEST_ID, "ak-1"),
-        ListedTask("t-2", "", 1766720000.0, None, None),
+        ListedTask("t-1", 1766720000.146, REQUEST_ID, "ak-1"),
+        ListedTask("t-2", 1766720000.0, None, None),
     ]
 
 

@@ -14,8 +14,6 @@ from typing import TYPE_CHECKING, Any, Final
 from portraitcast.emo import (
     AccountError,
     Boxes,
-    CheckPassed,
-    Created,
     EmoError,
     JobRefusedError,
     NotConnectedError,
@@ -237,8 +235,8 @@ class Dispatch:
             self._checked(job)
             return self._not_sent(job, error)
         now = self._clock()
-        if isinstance(answer, CheckPassed):
-            job.boxes = {"face": list(answer.boxes.face), "ext": list(answer.boxes.ext)}
+        if isinstance(answer, Boxes):
+            job.boxes = {"face": list(answer.face), "ext": list(answer.ext)}
             if sha:
                 self._table.put_check(passed_key, job.boxes, now)
             self._count_check(job)
@@ -331,14 +329,14 @@ class Dispatch:
             return True
         if isinstance(answer, Unknown):
             return self._unknown(job, answer)
-        self._accepted(job.id, job.attempt, answer, expected, adopted=False)
+        self._accepted(job.id, job.attempt, answer.task_id, expected, adopted=False)
         return True
 
     def _accepted(
         self,
         job_id: str,
         attempt: int,
-        created: Created,
+        task: str,
         expected: float,
         *,
         adopted: bool,
@@ -359,7 +357,7 @@ class Dispatch:
             job.status, job.held, job.problem = RENDERING, None, None
             job.tries += 1
             job.adopted = adopted
-            job.task = {"id": created.task_id}
+            job.task = {"id": task}
             job.task_sent_at = sent_at or now
             job.watch = 1
             wait = next_wait(
@@ -373,7 +371,7 @@ class Dispatch:
             job.execution_input = {
                 "job": job.id,
                 "attempt": attempt,
-                "task": created.task_id,
+                "task": task,
                 "sent_at": job.task_sent_at,
                 "expected_seconds": round(expected, 1),
                 "in_flight": len(slots.owners),
@@ -382,10 +380,10 @@ class Dispatch:
             job.change(now)
             return True
 
-        job = self._change(job_id, render, task=created.task_id)
+        job = self._change(job_id, render, task=task)
         if job is None:
             return
-        log.info("task is accepted", extra={"job": job.id, "attempt": attempt, "task": created.task_id})
+        log.info("task is accepted", extra={"job": job.id, "attempt": attempt, "task": task})
         if in_budget_again:
             self._queue.send({"held": True})
         self._watch.start(job)
@@ -459,8 +457,9 @@ class Dispatch:
                 return self._wake_at(at)
             case Taken(job, task, certain):
                 expected = self._table.pace().expected(_seconds(job))
-                created = Created(task.task_id, task.request_id)
-                self._accepted(job.id, job.attempt, created, expected, adopted=not certain, sent_at=creating.sent_at)
+                self._accepted(
+                    job.id, job.attempt, task.task_id, expected, adopted=not certain, sent_at=creating.sent_at
+                )
             case NotTaken(job):
                 self._not_taken(job)
             case Ambiguous(job, tasks):

@@ -126,18 +126,10 @@ class ProviderIllError(EmoError):
 
 @dataclass(frozen=True, slots=True)
 class Boxes:
-    """What a passed check found, to be handed to the create as it is."""
+    """What a check found in a portrait that will do, to be handed to the create as it is."""
 
     face: Box
     ext: Box
-
-
-@dataclass(frozen=True, slots=True)
-class CheckPassed:
-    """The portrait will do."""
-
-    boxes: Boxes
-    request_id: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,7 +195,6 @@ class ListedTask:
     """A row of the list. `created_at` is in epoch seconds; `request_id` is that of the create."""
 
     task_id: str
-    status: str
     created_at: float
     request_id: str | None
     api_key_id: str | None
@@ -272,7 +263,7 @@ class Emo:
         except AccountError:
             return None
 
-    def check_portrait(self, image_url: str, ratio: str) -> CheckPassed | CheckRefused:
+    def check_portrait(self, image_url: str, ratio: str) -> Boxes | CheckRefused:
         """Let the service look at a portrait: does it show one face that can be animated, and where.
 
         Raises
@@ -297,7 +288,7 @@ class Emo:
         face, ext = _box(output.get("face_bbox")), _box(output.get("ext_bbox"))
         if face is None or ext is None:
             _nonsense("the portrait check's answer holds neither a verdict nor boxes", answer)
-        return CheckPassed(Boxes(face, ext), answer.request_id)
+        return Boxes(face, ext)
 
     def create(self, *, image_url: str, audio_url: str, boxes: Boxes, style_level: str) -> Created | Unknown:
         """Ask for a video, once. `Created` is paid; `Unknown` may be.
@@ -712,7 +703,6 @@ def _listed(row: object) -> ListedTask | None:
         return None
     return ListedTask(
         task_id=task_id,
-        status=_text(fields.get("status")) or "",
         created_at=created_ms / 1000,
         request_id=_id(fields.get("request_id")),
         api_key_id=_id(fields.get("api_key_id")),

@@ -111,7 +111,6 @@ class Job:
     follow_up: bool = False
     message: str = ""
     problem: dict[str, Any] | None = None
-    problem_shared: bool = False
     candidates: dict[str, Any] | None = None
     seen: list[str] = field(default_factory=list)
     identity: str = ""

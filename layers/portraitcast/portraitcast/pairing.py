@@ -40,7 +40,7 @@ _PICTURES: Final = ", ".join(sorted(PORTRAIT_SUFFIXES))
 
 @dataclass(frozen=True, slots=True)
 class Pictures:
-    """What a folder knows of its pictures: up to 20 of them, how many there are, when the last change was noticed."""
+    """What a folder knows of its pictures: up to 20 of them, and how many there are."""
 
     files: list[File]
     count: int
