@@ -252,6 +252,11 @@ def test_a_job_survives_being_stored() -> None:
     assert build_report(again, now=NOW) == build_report(stored, now=NOW)
 
 
+def test_a_job_that_a_newer_version_has_stored_is_read_after_a_rollback() -> None:
+    stored = job("rendering", **KNOWN)
+    assert Job.from_dict(stored.as_dict() | {"of_a_newer_version": 1}).as_dict() == stored.as_dict()
+
+
 def test_a_slots_owner_names_job_and_attempt() -> None:
     assert job("submitting", attempt=3).owner == owner_of(job().id, 3) == f"{job().id}#3"
 

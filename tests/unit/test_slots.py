@@ -77,6 +77,15 @@ def test_the_item_survives_being_stored_with_its_open_create_and_its_hold() -> N
     assert again.not_before(NOW) == slots.not_before(NOW)
 
 
+def test_what_a_newer_version_has_stored_is_read_after_a_rollback() -> None:
+    slots = held()
+    slots.creating = Creating("a", 3, NOW, NOW + 90, 4.8)
+    stored = slots.as_dict()
+    for item in (stored, stored["creating"], stored["hold"]):
+        item["of_a_newer_version"] = 1
+    assert Slots.from_dict(stored) == slots
+
+
 # The budget, by the Beijing day
 
 

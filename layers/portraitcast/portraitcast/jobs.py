@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -24,6 +24,14 @@ def iso(epoch: float | None) -> str | None:
     if epoch is None:
         return None
     return datetime.fromtimestamp(epoch, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def known_fields(kind: type, stored: dict[str, Any]) -> dict[str, Any]:
+    """Return what this version of the code knows of a stored item.
+
+    While a stack is updated, and after it was rolled back, a table holds what another version has written.
+    """
+    return {f.name: stored[f.name] for f in fields(kind) if f.name in stored}
 
 
 @dataclass(slots=True)
@@ -173,14 +181,15 @@ class Job:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the fields of the item as plain values."""
-        fields = asdict(self)
-        del fields["stored_queue_key"], fields["stored_look_in"]
-        return fields
+        stored = asdict(self)
+        del stored["stored_queue_key"], stored["stored_look_in"]
+        return stored
 
     @classmethod
-    def from_dict(cls, fields: dict[str, Any]) -> Job:
+    def from_dict(cls, stored: dict[str, Any]) -> Job:
         """Make one from `as_dict`'s answer, as it is stored."""
-        return cls(**fields, stored_queue_key=fields["queue_key"], stored_look_in=list(fields["look_in"]))
+        known = known_fields(cls, stored)
+        return cls(**known, stored_queue_key=stored["queue_key"], stored_look_in=list(stored["look_in"]))
 
 
 def owner_of(job: str, attempt: int) -> str:

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta, timezone
 from typing import Any, Final
 
-from portraitcast.jobs import owner_of
+from portraitcast.jobs import known_fields, owner_of
 
 BEIJING: Final = timezone(timedelta(hours=8))
 HOLD_MAX_SECONDS: Final = 900.0  # longest interval between probes; also SQS's longest delay
@@ -97,13 +97,13 @@ class Slots:
         return asdict(self)
 
     @classmethod
-    def from_dict(cls, fields: dict[str, Any]) -> Slots:
+    def from_dict(cls, stored: dict[str, Any]) -> Slots:
         """Make one from `as_dict`'s answer."""
-        slots = cls(**fields)
+        slots = cls(**known_fields(cls, stored))
         if slots.creating is not None:
-            slots.creating = Creating(**fields["creating"])
+            slots.creating = Creating(**known_fields(Creating, stored["creating"]))
         if slots.hold is not None:
-            slots.hold = Hold(**fields["hold"])
+            slots.hold = Hold(**known_fields(Hold, stored["hold"]))
         return slots
 
     def add(self, owner: str) -> None:

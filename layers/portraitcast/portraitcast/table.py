@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from portraitcast.aws import aws_errors
 from portraitcast.errors import ConflictError, TryLaterError
-from portraitcast.jobs import AT_PROVIDER, File, Job
+from portraitcast.jobs import AT_PROVIDER, File, Job, known_fields
 from portraitcast.names import Kind, Name, short_hash
 from portraitcast.slots import Slots
 from portraitcast.waits import Pace
@@ -421,7 +421,7 @@ class Table:
     def pace(self) -> Pace:
         """Read what finished jobs took; a new stack starts with an assumption."""
         item = self._get("PACE", "PACE")
-        return Pace(**json.loads(item["doc"]["S"])) if item else Pace()
+        return Pace(**known_fields(Pace, json.loads(item["doc"]["S"]))) if item else Pace()
 
     def put_pace(self, pace: Pace) -> None:
         """Write what finished jobs took. The last writer wins: it is a running mean."""
@@ -506,4 +506,4 @@ def _job(item: Item) -> Job:
 
 
 def _file(item: Item) -> File:
-    return File(**json.loads(item["doc"]["S"]))
+    return File(**known_fields(File, json.loads(item["doc"]["S"])))
