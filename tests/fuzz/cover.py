@@ -6,6 +6,7 @@ of it into ``corpus/``. What breaks a bound is written into ``corpus/``, where t
 
 from __future__ import annotations
 
+import shlex
 import sys
 import tracemalloc
 from pathlib import Path
@@ -39,7 +40,8 @@ def main(name: str, *options: str) -> None:
     folders = [corpus, work] if "-merge=1" in options else [work, corpus]  # the first is written to
     ours = [f"-{option}={value}" for option, value in OPTIONS.items()]
     ours += [f"-dict={words}", f"-artifact_prefix={corpus}/"]
-    atheris.Setup([sys.argv[0], *ours, *options, *map(str, folders)], lambda data: judge(target, data))
+    program = shlex.join([sys.executable, __file__, name])  # for -merge=1, which starts it again through a shell
+    atheris.Setup([program, *ours, *options, *map(str, folders)], lambda data: judge(target, data))
     atheris.Fuzz()
 
 
