@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from fuzz.bounds import SECONDS, at_most_bytes, at_most_seconds
-from fuzz.targets import TARGETS
+from fuzz.bounds import SECONDS, SlowError, at_most_bytes, at_most_seconds, judge
+from fuzz.targets import MIB, TARGETS, Target
 from unit import media_samples as samples
 
 if TYPE_CHECKING:
@@ -176,3 +176,17 @@ def test_a_key_is_a_name_and_nothing_else(name: str) -> None:
 @pytest.mark.parametrize("data", [b"", bytes(4096)])
 def test_a_file_that_is_nothing_is_refused_not_crashed(kind: str, data: bytes) -> None:
     assert isinstance(TARGETS[kind].run(data), str)
+
+
+@pytest.mark.parametrize(
+    ("run", "fault"),
+    [
+        (lambda data: all(iter(lambda: data, None)), SlowError),
+        (lambda data: len(data * (MIB + 1)), AssertionError),
+        (bytes.decode, UnicodeDecodeError),
+    ],
+    ids=["without end", "a byte too many", "an error"],
+)
+def test_whatever_breaks_a_bound_is_found(run: Callable[[bytes], object], fault: type[BaseException]) -> None:
+    with pytest.raises(fault):
+        judge(Target(run, memory=MIB, words=()), b"\xff")
