@@ -148,15 +148,15 @@ def changed() -> tuple[Table, list[Mark]]:
                 )
             )
             ratios.append(ratio)
-            lates += [w.late / w.expected for w in mine]
+            lates.append(share)
     table = Table(
         "Rate wrong, before anything is learnt of it (1,000 tasks a row).",
         ("provider", "looks", "15 s", "looks, ours : 15 s", "late / expected, mean", "largest"),
         rows,
     )
-    late = mean(lates)
+    late = max(lates)
     return table, [
-        Mark("lateness, rate wrong", "< 20 % of what was expected (mean of all)", f"{late:.1%}", late < 0.2),
+        Mark("lateness, rate wrong", "< 20 % of what was expected (mean of each row)", f"≤ {late:.1%}", late < 0.2),
         Mark("looks, rate wrong", "≤ 1.25 of fixed 15 s", f"≤ {max(ratios):.2f}", max(ratios) <= 1.25),
     ]
 
@@ -279,15 +279,4 @@ def measure() -> Section:
         "look that sees it.",
         tables,
         [mark for _, marks in parts for mark in marks],
-        [
-            (
-                "A job that was expected to take less than a minute, of a provider that has changed, may be "
-                "seen late by more "
-                "than 20 % of that: MinWaitSeconds is the least wait outside the time in which the end is "
-                "expected, and "
-                "15 s are a quarter of a minute. A stack for short voices can set it lower. As little as one "
-                "finished job "
-                "puts the expectation right."
-            )
-        ],
     )

@@ -41,13 +41,21 @@ def test_a_wait_keeps_between_a_quarter_of_the_stacks_least_and_its_most(
     assert max(1, least / 4) <= waited <= max(most, math.ceil(least / 4))
 
 
-@given(seconds, st.floats(1, 3600), st.floats(0, 0.9, exclude_max=True))
+@given(seconds, st.floats(34, 3600), st.floats(0, 0.9, exclude_max=True))
 def test_only_while_the_end_is_expected_are_looks_closer_than_the_least_wait(
     late: float, expected: float, share: float
 ) -> None:
     before = wait(expected * share, expected)
     assert before >= LEAST or expected * share + before >= expected * 0.9 - 1
     assert wait(expected * 1.2 + late, expected) >= LEAST
+
+
+@given(st.floats(10, 33), st.floats(1.2, 3))
+def test_a_task_of_seconds_is_first_and_last_looked_at_within_half_of_what_it_should_take(
+    expected: float, share: float
+) -> None:
+    assert wait(0, expected) <= 0.5 * expected + 1
+    assert wait(expected * share, expected) <= 0.5 * expected + 1
 
 
 @pytest.mark.parametrize("elapsed", [540, 600, 660])
@@ -105,8 +113,11 @@ def test_with_a_known_pace_no_task_under_two_minutes_costs_over_two_looks_more_t
 
 
 @pytest.mark.parametrize("factor", [5, 0.2])
-def test_a_provider_five_times_slower_or_faster_than_known_is_still_seen_in_time(factor: float) -> None:
-    tasks = simulated(60, 900, factor)
+@pytest.mark.parametrize("band", [(20, 60), (60, 900)])
+def test_a_provider_five_times_slower_or_faster_than_known_is_still_seen_in_time(
+    band: tuple[int, int], factor: float
+) -> None:
+    tasks = simulated(*band, factor, count=2000)
     fixed = mean(every_15_seconds(work)[0] for _, _, work in tasks)
     assert mean(count for _, (count, _), _ in tasks) <= 1.25 * fixed
     assert mean(unseen / expected for expected, (_, unseen), _ in tasks) < 0.2

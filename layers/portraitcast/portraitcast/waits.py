@@ -26,6 +26,7 @@ CLOSES: Final = 1.2
 LATE: Final = 0.15  # between looks at a task that is later than that, growing with what has passed:
 LATE_GROWS: Final = 0.05
 BEHIND: Final = 0.45  # between looks at a task that waits behind others
+SHORT: Final = 0.45  # never longer between looks at a task of seconds, though the least wait is
 CLOSE: Final = 0.25  # of the least wait: between looks while the end is expected at any moment
 LOOKS_A_SECOND: Final = 10.0  # of all tasks in flight together: half of what the account may ask (EMO, task query)
 
@@ -66,19 +67,20 @@ def next_wait(
         The task is PENDING: its own work has not begun, so it is looked at rarely.
     least, most
         The stack's MinWaitSeconds and MaxWaitSeconds. While the end is expected at any moment, looks come four times
-        as close as `least`.
+        as close as `least`; at a task of seconds, `least` is `SHORT` of what it should take.
     in_flight
         Tasks at the provider, which share the account's queries.
     """
     close = max(least * CLOSE, in_flight / LOOKS_A_SECOND)
     opens = expected * OPENS
+    soonest = min(least, expected * SHORT)
     if waiting_behind_others:
         wait = max(least, expected * BEHIND)
     elif elapsed < opens:
-        step, rest = max(least, expected * EARLY), opens - elapsed
+        step, rest = max(soonest, expected * EARLY), opens - elapsed
         wait = max(close, rest if rest < 1.5 * step or elapsed > expected * SOON else step)
     elif elapsed < expected * CLOSES:
         wait = close
     else:
-        wait = max(least, expected * LATE, elapsed * LATE_GROWS)
+        wait = max(soonest, expected * LATE, elapsed * LATE_GROWS)
     return max(1, math.ceil(close), round(min(most, wait)))
