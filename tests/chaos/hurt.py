@@ -39,6 +39,7 @@ SHORT_TIMES = {
     "portraitcast.intake": {"TELLING_SECONDS": 1.0},
 }
 SHORT_TIMEOUT = 5  # submit's, s
+RECEIVED_AT_MOST = 20  # template.yaml's 5 are for functions that die rarely
 
 
 @dataclass(frozen=True, order=True)
@@ -187,25 +188,27 @@ class Hurt:
 
     @contextmanager
     def short_times(self) -> Iterator[None]:
-        """Shorten submit's timeout, the queue's visibility timeout and the product's patience meanwhile."""
+        """Shorten submit's timeout, the queue's visibility timeout and the product's patience meanwhile.
+
+        A message may be received more often too: functions die here so often that one would be given up by chance.
+        """
         queue, submit = self.outputs["uploads_queue_url"], self.outputs["functions"]["submit"]
-        name = ["VisibilityTimeout"]
-        visible = self._sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=name)["Attributes"][name[0]]
+        names = ["VisibilityTimeout", "RedrivePolicy"]
+        usual = self._sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=names)["Attributes"]
+        often = json.loads(usual["RedrivePolicy"]) | {"maxReceiveCount": RECEIVED_AT_MOST}
         timeout = self._lambda.get_function_configuration(FunctionName=submit)["Timeout"]
         (self._folder / "constants.json").write_text(json.dumps(SHORT_TIMES), "utf-8")
-        self._set(SHORT_TIMEOUT, str(SHORT_TIMEOUT))
+        self._set(SHORT_TIMEOUT, {"VisibilityTimeout": str(SHORT_TIMEOUT), "RedrivePolicy": json.dumps(often)})
         try:
             yield
         finally:
             self.disarm()
             (self._folder / "constants.json").unlink()
-            self._set(timeout, visible)
+            self._set(timeout, usual)
 
-    def _set(self, timeout: int, visibility: str) -> None:
-        """Set submit's timeout and the queue's, and start all functions anew: constants are read at their start."""
-        self._sqs.set_queue_attributes(
-            QueueUrl=self.outputs["uploads_queue_url"], Attributes={"VisibilityTimeout": visibility}
-        )
+    def _set(self, timeout: int, queue: dict[str, str]) -> None:
+        """Set submit's timeout and the queue, and start all functions anew: constants are read at their start."""
+        self._sqs.set_queue_attributes(QueueUrl=self.outputs["uploads_queue_url"], Attributes=queue)
         self._lambda.update_function_configuration(FunctionName=self.outputs["functions"]["submit"], Timeout=timeout)
         self.start_anew()
 
