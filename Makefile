@@ -49,7 +49,7 @@ test-integration: ## adapters against moto and the simulator
 
 test-e2e: ## the deployed template on the local engine
 	$(INSTALL) test engine runtime
-	.venv/test/bin/python -m pytest tests/e2e -q --ignore tests/e2e/test_page.py
+	.venv/test/bin/python -m pytest tests/e2e -q -n 2 --ignore tests/e2e/test_page.py
 
 test-page: ## the page in a real Chromium (not part of make test: needs chromium and chromedriver)
 	@command -v chromedriver >/dev/null || { echo "Chromium and its driver are missing. Debian: apt install chromium chromium-driver" >&2; exit 1; }

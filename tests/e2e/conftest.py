@@ -1,12 +1,13 @@
-"""One deployed stack for all end-to-end tests: engine with roles enforced, simulator, template.yaml with short waits.
+"""A deployed stack for the end-to-end tests: engine with roles enforced, simulator, template.yaml with short waits.
 
-Tests share it, each in folders of its own (the fixture ``folder``).
+Tests share it, each in folders of its own (the fixture ``folder``); with two processes each half of them has its own.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
+import sys
 import threading
 import time
 import uuid
@@ -15,11 +16,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from makers import face, new_folder, voice
+from xdist.scheduler import LoadScopeScheduling
 
 from stacks import SHORT_WAITS, deployed, own_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from xdist.remote import Producer
 
     from run import Run
     from simulator import Simulator
@@ -27,6 +31,17 @@ if TYPE_CHECKING:
     Report = dict[str, Any]
 
 API_KEY = "sk-end-to-end"
+# Parted by the time that they take, most of it waiting.
+SECOND_HALF = {
+    "test_consumers.py",
+    "test_engine.py",
+    "test_every_right.py",
+    "test_operations.py",
+    "test_refused_files.py",
+    "test_rights.py",
+    "test_secrets.py",
+    "test_settings_files.py",
+}
 GUARD_SECONDS = 60.0  # against hanging only: what is waited for comes within a few seconds on two idle cores
 
 
@@ -271,7 +286,7 @@ def stack(request: pytest.FixtureRequest) -> Iterator[Stack]:
 
     def say(line: str) -> None:
         with capture.global_and_fixture_disabled():
-            print(f"\n[stack] {line}", end="", flush=True)
+            print(f"\n[stack] {line}", end="", flush=True, file=sys.stderr)  # what xdist leaves to its processes
 
     with (
         own_folder() as work,
@@ -304,6 +319,26 @@ def simulator(stack: Stack) -> Iterator[Simulator]:
     stack.simulator.finish()
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Judge the stack of each half."""
+    if metafunc.module.__name__ == "test_the_end":
+        metafunc.fixturenames.append("half")
+        metafunc.parametrize("half", ["first", "second"])
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run last what judges the whole session."""
+    """Run last what judges a whole stack."""
     items.sort(key=lambda item: item.path.name == "test_the_end.py")
+
+
+class Halves(LoadScopeScheduling):
+    """Parts the tests into two halves, each with a stack of its own in a process of its own."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0].rpartition("/")[2]
+        return "second" if file in SECOND_HALF or nodeid.endswith("[second]") else "first"
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Halves:
+    """Part the tests by `Halves` when there are several processes."""
+    return Halves(config, log)
