@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from botocore.exceptions import WaiterError
+from botocore.exceptions import ClientError, WaiterError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -40,16 +40,19 @@ def deploy(cloudformation: Any, name: str, template_url: str, parameters: Mappin
     Raises
     ------
     StackError
-        With every failed resource and CloudFormation's reason.
+        With CloudFormation's words: about a parameter's value, or about every failed resource.
     """
-    cloudformation.create_change_set(
-        StackName=name,
-        ChangeSetName="create",
-        ChangeSetType="CREATE",
-        TemplateURL=template_url,
-        Capabilities=CAPABILITIES,
-        Parameters=[{"ParameterKey": key, "ParameterValue": value} for key, value in parameters.items()],
-    )
+    try:
+        cloudformation.create_change_set(
+            StackName=name,
+            ChangeSetName="create",
+            ChangeSetType="CREATE",
+            TemplateURL=template_url,
+            Capabilities=CAPABILITIES,
+            Parameters=[{"ParameterKey": key, "ParameterValue": value} for key, value in parameters.items()],
+        )
+    except ClientError as error:
+        raise StackError(error.response["Error"]["Message"]) from error
     waiter = cloudformation.get_waiter("change_set_create_complete")
     try:
         waiter.wait(StackName=name, ChangeSetName="create", WaiterConfig={"Delay": 1, "MaxAttempts": 30})

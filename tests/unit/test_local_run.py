@@ -8,9 +8,12 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
+import boto3
 import pytest
+from botocore.stub import Stubber
 
 from run import ROOT, Provider, RunError, named_provider, read_parameters, stack_parameters, work_folder, write_whole
+from stack import StackError, deploy
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,6 +30,17 @@ def test_params_are_split_at_spaces() -> None:
 def test_a_parameter_that_the_stack_does_not_have_is_refused_with_those_it_has(text: str) -> None:
     with pytest.raises(RunError, match="MaxTasksInFlight, MinWaitSeconds"):
         read_parameters(text, KNOWN)
+
+
+def test_a_value_that_the_template_refuses_is_told_in_cloudformations_words() -> None:
+    cloudformation = boto3.client(
+        "cloudformation", region_name="us-east-1", aws_access_key_id="none", aws_secret_access_key="none"
+    )
+    words = "Parameter 'MaxTasksInFlight' must be at most 100"
+    with Stubber(cloudformation) as engine:
+        engine.add_client_error("create_change_set", "ValidationError", words)
+        with pytest.raises(StackError, match=words):
+            deploy(cloudformation, "portraitcast", "http://127.0.0.1/template", {"MaxTasksInFlight": "999"})
 
 
 def test_without_a_named_service_the_simulator_is_used() -> None:
