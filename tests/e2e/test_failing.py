@@ -28,8 +28,11 @@ def abort(stack: Stack, report: dict[str, Any]) -> None:
     states.stop_execution(executionArn=execution["executionArn"])
 
 
-def wait_until_running(simulator: Simulator, name: str) -> None:
+def hold_running(stack: Stack, simulator: Simulator, name: str) -> dict[str, Any]:
+    """Drop a pair whose task runs until the simulator is told otherwise; return the report that it renders."""
+    rendering = stack.hold_rendering(name)
     simulator.wait_for(lambda s: any(name in t["audio_url"] and t["status"] == "RUNNING" for t in s["tasks"]), 60)
+    return rendering
 
 
 def status_at_provider(stack: Stack, name: str) -> list[str]:
@@ -63,10 +66,7 @@ def test_an_execution_aborted_by_hand_fails_its_job_and_keeps_its_slot_until_its
     stack: Stack, simulator: Simulator, folder: str
 ) -> None:
     one, two, three = (f"{folder}{name}" for name in ("one", "two", "three"))
-    simulator.set(manual=True)
-    stack.drop_pair(one)
-    rendering = stack.wait_report(one, "rendering")
-    wait_until_running(simulator, one)
+    rendering = hold_running(stack, simulator, one)
     stack.drop_pair(two)
     stack.wait_report(two, "rendering")
 
@@ -97,10 +97,7 @@ def test_an_execution_aborted_while_its_task_waits_has_the_task_cancelled(
     stack: Stack, simulator: Simulator, folder: str
 ) -> None:
     one, two = f"{folder}one", f"{folder}two"
-    simulator.set(manual=True)
-    stack.drop_pair(one)
-    stack.wait_report(one, "rendering")
-    wait_until_running(simulator, one)
+    hold_running(stack, simulator, one)
     stack.drop_pair(two)
     rendering = stack.wait_report(two, "rendering")
 
@@ -118,10 +115,7 @@ def test_the_same_files_dropped_after_an_abort_take_up_the_living_task_instead_o
     stack: Stack, simulator: Simulator, folder: str
 ) -> None:
     name = f"{folder}line"
-    simulator.set(manual=True)
-    stack.drop_pair(name)
-    rendering = stack.wait_report(name, "rendering")
-    wait_until_running(simulator, name)
+    rendering = hold_running(stack, simulator, name)
     abort(stack, rendering)
     failed = stack.wait_report(name, "failed")
 
@@ -159,10 +153,7 @@ def test_what_aws_refuses_deliver_for_a_moment_is_tried_again_and_nobody_is_both
     stack: Stack, simulator: Simulator, folder: str
 ) -> None:
     name = f"{folder}line"
-    simulator.set(manual=True)
-    stack.drop_pair(name)
-    rendering = stack.wait_report(name, "rendering")
-    wait_until_running(simulator, name)
+    rendering = hold_running(stack, simulator, name)
     operators_before = len(stack.operators.so_far())
 
     with without_the_right(stack, "deliver", "Jobs"):
