@@ -82,7 +82,7 @@ def unpacked(built: Build, function: str, folder: Path) -> dict[str, str]:
     names += properties.get("Environment", {}).get("Variables", {})
     address = "http://127.0.0.1:9"  # nobody is asked
     values = dict.fromkeys(names, "1") | {"AWS_ENDPOINT_URL": address, "DASHSCOPE_BASE_URL": address}
-    values["POWERTOOLS_LOG_LEVEL"] = "INFO"
+    values |= {"POWERTOOLS_LOG_LEVEL": "INFO", "EXTRA_VIDEO_HOSTS": ""}
     return {**values, "PYTHONPATH": f"{folder / 'task'}:{folder / 'opt' / 'python'}", "LAMBDA_TASK_ROOT": "task"}
 
 
