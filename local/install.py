@@ -7,6 +7,7 @@ this runs first.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import hashlib
 import importlib.util
@@ -16,6 +17,10 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 ROOT = Path(__file__).resolve().parent.parent
 VENVS = ROOT / ".venv"
@@ -77,6 +82,15 @@ def make_venv(folder: Path) -> None:
         )
 
 
+@contextlib.contextmanager
+def alone() -> Iterator[None]:
+    """Let no other process of this checkout install meanwhile: it waits, and finds what was installed."""
+    VENVS.mkdir(exist_ok=True)
+    with (VENVS / "busy").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
 def install(group: str) -> None:
     """Bring ``.venv/<group>`` to what ``locks/<group>.txt`` says, if it isn't."""
     lock, folder = ROOT / "locks" / f"{group}.txt", VENVS / group
@@ -100,9 +114,7 @@ def main(groups: list[str]) -> int:
     """Install `groups`; return the exit code."""
     try:
         check_machine()
-        VENVS.mkdir(exist_ok=True)
-        with (VENVS / "busy").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)  # two make targets at once install one after the other
+        with alone():
             for group in groups:
                 install(group)
     except InstallError as error:

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from install import VENVS, pip_of, run_quietly
+from install import VENVS, alone, pip_of, run_quietly
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -123,8 +123,13 @@ def installed_requirements(requirements: Path) -> Path:
     python = VENVS / "runtime" / "bin" / "python"
     content = requirements.read_bytes() + os.fsencode(python.resolve())
     folder = VENVS / f"layer-{hashlib.sha256(content).hexdigest()[:16]}"
-    if folder.exists():
-        return folder
+    with alone():
+        if not folder.exists():
+            _install_into(folder, requirements, python)
+    return folder
+
+
+def _install_into(folder: Path, requirements: Path, python: Path) -> None:
     with tempfile.TemporaryDirectory(dir=VENVS) as made:
         target = Path(made) / "layer"
         options = ["--require-hashes", "--no-deps", "--only-binary", ":all:", "--no-compile", "--target", str(target)]
@@ -134,7 +139,6 @@ def installed_requirements(requirements: Path) -> Path:
         run_quietly(compiling, "compiling the layer")
         shutil.rmtree(target / "bin", ignore_errors=True)  # console scripts name this machine's Python
         target.rename(folder)
-    return folder
 
 
 def sam_cli(template: dict[str, Any]) -> tuple[Path, str] | None:

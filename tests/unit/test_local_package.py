@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
+import threading
 import zipfile
-from typing import TYPE_CHECKING, Any
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
 
 import pytest
 
-from package import Build, PackageError, build_with_pip, package, read_template
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from package import Build, PackageError, build_with_pip, installed_requirements, package, read_template
 
 TEMPLATE = """
 Transform: AWS::Serverless-2016-10-31
@@ -125,3 +126,31 @@ def test_another_language_is_refused_by_name(root: Path) -> None:
     template = json.loads(json.dumps(built.template).replace("python3.13", "nodejs22.x"))
     with pytest.raises(PackageError, match=r"Submit.*nodejs22\.x"):
         package(Build(template, built.code, ""), root / "python", Store().upload)
+
+
+def test_two_that_package_at_once_for_the_first_time_install_the_layer_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    both = threading.Barrier(2)
+    installed = []
+
+    def run(command: list[str], _: str) -> None:
+        if "install" in command:
+            installed.append(command)
+            with contextlib.suppress(threading.BrokenBarrierError):  # as it should be: the other waits outside
+                both.wait(timeout=0.5)
+            package_module = Path(command[command.index("--target") + 1]) / "requests.py"
+            package_module.parent.mkdir()
+            package_module.touch()
+
+    monkeypatch.setattr("install.VENVS", tmp_path)
+    monkeypatch.setattr("package.VENVS", tmp_path)
+    monkeypatch.setattr("package.pip_of", lambda python: [str(python), "-m", "pip"])
+    monkeypatch.setattr("package.run_quietly", run)
+    requirements = tmp_path / "requirements.txt"
+    requirements.write_text("requests==2.34.2\n", "utf-8")
+    with ThreadPoolExecutor(2) as two:
+        one, other = two.map(installed_requirements, [requirements] * 2)
+    assert one == other
+    assert [path.name for path in one.iterdir()] == ["requests.py"]
+    assert len(installed) == 1
