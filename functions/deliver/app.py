@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import warnings
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 logger = Logger(service="portraitcast")  # the name that the package's own loggers have
 metrics = Metrics()
+warnings.filterwarnings("ignore", "No application metrics to publish")  # most invocations have nothing to measure
 
 
 @cache

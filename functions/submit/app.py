@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 logger = Logger(service="portraitcast")  # the name that the package's own loggers have
 metrics = Metrics()
+warnings.filterwarnings("ignore", "No application metrics to publish")  # most invocations have nothing to measure
 processor = BatchProcessor(event_type=EventType.SQS, raise_on_entire_batch_failure=False)
 
 

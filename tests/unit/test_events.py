@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -48,6 +49,16 @@ def app(function: str) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.mark.parametrize("function", ["submit", "deliver"])
+def test_an_invocation_that_measured_nothing_writes_no_warning_into_the_log(function: str) -> None:
+    app(function)  # what it imports may set filters of its own
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        metrics = app(function).metrics
+        metrics.clear_metrics()
+        metrics.flush_metrics()
 
 
 class Context:
