@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import io
 import json
+import marshal
+import shlex
+import subprocess
+from importlib.util import cache_from_source
 from typing import TYPE_CHECKING
 
 import av
@@ -11,9 +15,13 @@ import boto3
 import pytest
 from botocore.exceptions import ClientError
 
+from install import VENVS, pip_of
+from package import build_with_pip, layer_files, resources
 from run import ROOT
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from conftest import Stack
 
 SAMPLES = ROOT / "local" / "samples"
@@ -69,3 +77,21 @@ def test_outputs_name_the_parts_of_the_stack(stack: Stack) -> None:
     assert stack.client("sqs").get_queue_attributes(QueueUrl=outputs["dead_letter_queue_url"])
     assert set(outputs["functions"]) == {"submit", "status", "deliver"}
     assert stack.simulator.base_url.startswith(outputs["simulator_url"])
+
+
+def test_sam_build_makes_the_layer_of_the_files_that_lie_here_and_compiles_them_for_lambda(tmp_path: Path) -> None:
+    python = VENVS / "runtime" / "bin" / "python"
+    variables = {"ARTIFACTS_DIR": str(tmp_path), "RUNTIME_PYTHON": str(python), "PIP": shlex.join(pip_of(python))}
+    command = ["make", "build-Layer", *(f"{name}={value}" for name, value in variables.items())]
+    subprocess.run(command, cwd=ROOT / "layers" / "portraitcast", capture_output=True, check=True)  # noqa: S603  # ours
+
+    made = {path.relative_to(tmp_path).as_posix(): path for path in tmp_path.rglob("*") if path.is_file()}
+    built = build_with_pip(ROOT)
+    (layer,) = resources(built.template, "LayerVersion")
+    recipe = {"python/Makefile", "python/requirements.in", "python/requirements.txt"}
+    expected = {name for name in layer_files(built, layer) if not name.endswith(".pyc")} - recipe
+    assert {name for name in made if not name.endswith(".pyc")} == expected
+    for name in [name for name in expected if name.endswith(".py")]:
+        compiled = made[cache_from_source(name)].read_bytes()
+        assert compiled[4:8] == b"\1\0\0\0"  # valid whatever the file's time, which a zip doesn't keep (PEP 552)
+        assert marshal.loads(compiled[16:]).co_filename == f"/opt/{name}"  # noqa: S302  # ours

@@ -559,6 +559,15 @@ def test_every_function_and_the_machine_are_traced_by_their_services_and_no_sdk_
     assert traced == {"SubmitRole", "StatusRole", "DeliverRole", "WatchRole"}
 
 
+def test_the_layer_is_made_by_its_own_makefile() -> None:
+    (name,) = of_type("AWS::Serverless::LayerVersion")
+    folder = ROOT / RESOURCES[name]["Properties"]["ContentUri"]
+    assert RESOURCES[name]["Metadata"]["BuildMethod"] == "makefile"
+    assert f"build-{name}:" in (folder / "Makefile").read_text("utf-8").splitlines()  # the target that SAM CLI makes
+    (runtime,) = RESOURCES[name]["Properties"]["CompatibleRuntimes"]
+    assert f"RUNTIME_PYTHON ?= {runtime}" in (folder / "Makefile").read_text("utf-8").splitlines()
+
+
 # ---------------------------------------------------------------- parameters
 
 EXTRA_VIDEO_HOSTS = TEMPLATE["Parameters"]["ExtraVideoHosts"]
