@@ -137,19 +137,19 @@ def measure() -> Section:
             name: import_seconds(ran(["import app", "-X", "importtime"], *programs[name][1:]).stderr)
             for name in FUNCTIONS
         }
-    return section(found, imports, sizes(built))
+        packed = sizes(built, work / "submit" / "opt" / "python")
+    return section(found, imports, packed)
 
 
-def sizes(built: Build) -> list[tuple[str, str, int]]:
+def sizes(built: Build, layer: Path) -> list[tuple[str, str, int]]:
     """Return (package, what of it, bytes unzipped), the largest first; a package's whole is called ``all``."""
     rows = []
     for name, logical in FUNCTIONS.items():
         rows.append((name, "all", sum(len(content) for content, _ in files_of(built.code[logical]).values())))
     parts: dict[str, int] = {}
-    for layer in resources(built.template, "LayerVersion"):
-        for path, (content, _) in layer_files(built, layer).items():
-            top = path.split("/")[1].partition("-")[0]
-            parts[top] = parts.get(top, 0) + len(content)
+    for path in layer.rglob("*"):
+        top = path.relative_to(layer).parts[0].partition("-")[0]
+        parts[top] = parts.get(top, 0) + (path.stat().st_size if path.is_file() else 0)
     rows.append(("layer", "all", sum(parts.values())))
     return rows + [("layer", part, size) for part, size in sorted(parts.items(), key=lambda p: -p[1])]
 
