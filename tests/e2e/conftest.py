@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shutil
 import sys
 import threading
 import time
@@ -298,9 +299,7 @@ def stack(request: pytest.FixtureRequest) -> Iterator[Stack]:
         if request.session.testsfailed:
             say(f"logs of the failed run: {[str(path) for path in run.save_logs()]}\n")
     if not request.session.testsfailed:
-        for path in sorted(work.rglob("*"), reverse=True):
-            path.rmdir() if path.is_dir() else path.unlink()
-        work.rmdir()
+        shutil.rmtree(work)
 
 
 @pytest.fixture
