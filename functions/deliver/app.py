@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from aws_lambda_powertools import Logger, Metrics
 
-from portraitcast.buckets import Results
+from portraitcast.adapters.buckets import Results
 from portraitcast.config import Places, Provider
-from portraitcast.delivery import Delivery
-from portraitcast.fetch import listed_origins
-from portraitcast.messages import Executions, Queue
-from portraitcast.table import Table
-from portraitcast.wiring import client, emo, teller
+from portraitcast.workflows.deliver import Delivery
+from portraitcast.adapters.download import listed_origins
+from portraitcast.adapters.queues import Executions, Queue
+from portraitcast.adapters.jobs_table import Table
+from portraitcast.bootstrap import client, emo, teller
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 from aws_lambda_powertools import Logger
 
 from portraitcast.config import Provider
-from portraitcast.look import look
-from portraitcast.wiring import emo
+from portraitcast.workflows.poll import look
+from portraitcast.bootstrap import emo
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
 
-    from portraitcast.emo import Emo
+    from portraitcast.adapters.dashscope.client import Emo
 
 logger = Logger(service="portraitcast")  # the name that the package's own loggers have
 

@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Any
 from aws_lambda_powertools import Logger, Metrics
 from aws_lambda_powertools.utilities.batch import BatchProcessor, EventType, process_partial_response
 
-from portraitcast.buckets import Links, Results, Uploads
+from portraitcast.adapters.buckets import Links, Results, Uploads
 from portraitcast.config import Places, Provider, SubmitConfig
-from portraitcast.delivery import Lingering
-from portraitcast.dispatch import Dispatch, Limits
-from portraitcast.intake import Intake
-from portraitcast.messages import Executions, Queue
-from portraitcast.submit import Submit
-from portraitcast.table import Table
-from portraitcast.watch import Watch
-from portraitcast.wiring import client, emo, teller
+from portraitcast.workflows.deliver import Lingering
+from portraitcast.workflows.dispatch import Dispatch, Limits
+from portraitcast.workflows.ingest import Intake
+from portraitcast.adapters.queues import Executions, Queue
+from portraitcast.workflows.submit import Submit
+from portraitcast.adapters.jobs_table import Table
+from portraitcast.workflows.monitor import Watch
+from portraitcast.bootstrap import client, emo, teller
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord

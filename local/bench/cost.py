@@ -11,7 +11,7 @@ from bench.stack import PORTRAIT, QUICK, Recording, hum, stack, videos
 from bench.starts import FUNCTIONS
 from bench.waits import LEAST, MOST, VARIES, ours
 from package import read_template, resources
-from portraitcast.prices import CHECK_CNY, video_fee
+from portraitcast.domain.prices import CHECK_CNY, video_fee
 from run import ROOT
 
 if TYPE_CHECKING:

@@ -14,9 +14,9 @@ import boto3
 import requests
 from botocore.config import Config
 
-from portraitcast.aws import client_config
-from portraitcast.buckets import Results
-from portraitcast.fetch import fetched
+from portraitcast.adapters.aws import client_config
+from portraitcast.adapters.buckets import Results
+from portraitcast.adapters.download import fetched
 
 if TYPE_CHECKING:
     from collections.abc import Callable

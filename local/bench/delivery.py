@@ -162,7 +162,7 @@ def section(found: dict[tuple[int, str], list[tuple[float, dict[str, Any]]]], *,
     return Section(
         "Delivery",
         "A valid MP4 of each size from a loopback server into the local engine's S3, in a fresh process each time "
-        f"(median of {RUNS}, in turn): `portraitcast.fetch.fetched` and `Results.put_video`, beside `curl` to a file "
+        f"(median of {RUNS}, in turn): `portraitcast.adapters.download.fetched` and `Results.put_video`, beside `curl` to a file "
         f"and {copy}, and boto3's `upload_fileobj` from the stream with its defaults.",
         [
             Table(

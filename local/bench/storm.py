@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 from bench.delivering import forget_peak, memory
 from bench.document import Mark, Section, Table
 from bench.stack import PORTRAIT, QUICK, hum, stack, videos
-from portraitcast.jobs import File
-from portraitcast.names import classify, short_hash
-from portraitcast.table import Table as JobsTable
+from portraitcast.domain.job import File
+from portraitcast.domain.uploads import classify, short_hash
+from portraitcast.adapters.jobs_table import Table as JobsTable
 from run import ROOT, engine
 
 if TYPE_CHECKING:

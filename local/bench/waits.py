@@ -14,7 +14,7 @@ from statistics import mean
 from typing import TYPE_CHECKING
 
 from bench.document import Mark, Section, Table
-from portraitcast.waits import Pace, next_wait
+from portraitcast.domain.polling import Pace, next_wait
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -272,7 +272,7 @@ def measure() -> Section:
     tables = [table for table, _ in parts[:3]] + [queued(), parts[3][0]]
     return Section(
         "When to look again",
-        "`portraitcast.waits.next_wait` and `Pace` themselves, over simulated tasks whose work is proportional to the "
+        "`portraitcast.domain.polling.next_wait` and `Pace` themselves, over simulated tasks whose work is proportional to the "
         f"voice ± 10 %, with the defaults MinWaitSeconds {LEAST:.0f} and MaxWaitSeconds {MOST:.0f}; "
         "beside a look every "
         "15 s and the vendor's SDK (1, 1, 2, 2, 2, 4, 4, 4, 5, 5… s). Late: from a task's end to the "

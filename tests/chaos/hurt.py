@@ -33,10 +33,10 @@ ENDS = frozenset({"done", "failed", "rejected"})
 # The product's own patience, short, so that a death is got over within seconds. How they hang together stays: a lease
 # outlives the function's time, and a visibility timeout is no shorter than that time.
 SHORT_TIMES = {
-    "portraitcast.dispatch": {"CREATE_SECONDS": 1.5, "CHECK_SECONDS": 1.5, "LEASE_MARGIN": 0.5},
-    "portraitcast.table": {"WALK_PATIENCE": 1.0},
-    "portraitcast.submit": {"SWEEP_PATIENCE": 1.0},
-    "portraitcast.intake": {"TELLING_SECONDS": 1.0},
+    "portraitcast.workflows.dispatch": {"CREATE_SECONDS": 1.5, "CHECK_SECONDS": 1.5, "LEASE_MARGIN": 0.5},
+    "portraitcast.adapters.jobs_table": {"WALK_PATIENCE": 1.0},
+    "portraitcast.workflows.submit": {"SWEEP_PATIENCE": 1.0},
+    "portraitcast.workflows.ingest": {"TELLING_SECONDS": 1.0},
 }
 SHORT_TIMEOUT = 5  # submit's, s
 RECEIVED_AT_MOST = 20  # template.yaml's 5 are for functions that die rarely

@@ -21,7 +21,7 @@ from makers import face, new_folder, voice
 from test_rights import acting_as
 
 from package import read_template
-from portraitcast.names import short_hash
+from portraitcast.domain.uploads import short_hash
 from run import ROOT
 from stacks import deployed, own_folder
 

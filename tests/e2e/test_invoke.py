@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from makers import face, sha256, voice
 
-from portraitcast.names import short_hash
+from portraitcast.domain.uploads import short_hash
 from run import ROOT, STACK
 
 if TYPE_CHECKING:

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 import requests
 import urllib3
 
-from portraitcast.emo import Boxes, Emo, EmoError
+from portraitcast.adapters.dashscope.client import Boxes, Emo, EmoError
 from portraitcast.errors import PortraitcastError, RefusalError
 from portraitcast.media import UnreadableError, probe_picture, probe_video, probe_voice, sniff
-from portraitcast.names import classify, same_key
-from portraitcast.settings import claims_voice, parse_settings, resolve_name, scrub, show_link
-from portraitcast.submit import Submit
+from portraitcast.domain.uploads import classify, same_key
+from portraitcast.domain.settings import claims_voice, parse_settings, resolve_name, scrub, show_link
+from portraitcast.workflows.submit import Submit
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -12,7 +12,7 @@ import pytest
 from moto.core import DEFAULT_ACCOUNT_ID
 from world import REGION, RESULTS, UPLOADS, make_bucket
 
-from portraitcast.buckets import Links, Results, Uploads
+from portraitcast.adapters.buckets import Links, Results, Uploads
 from portraitcast.errors import NotFoundError, TryLaterError
 
 ROLE = f"arn:aws:iam::{DEFAULT_ACCOUNT_ID}:role/links"

@@ -11,7 +11,7 @@ import pytest
 import requests
 from world import RESULTS, FileServer, World, portrait, voice
 
-from portraitcast.look import TASK_LIFE
+from portraitcast.workflows.poll import TASK_LIFE
 
 if TYPE_CHECKING:
     from collections.abc import Callable

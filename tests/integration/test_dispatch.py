@@ -9,7 +9,7 @@ import pytest
 import requests
 from world import SUBMIT_SECONDS, FileServer, World, portrait, voice
 
-from portraitcast.dispatch import LEASE_MARGIN
+from portraitcast.workflows.dispatch import LEASE_MARGIN
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from world import serving
 
-from portraitcast.emo import (
+from portraitcast.adapters.dashscope.client import (
     ANSWER_MAX_BYTES,
     AccountError,
     Boxes,

@@ -10,9 +10,9 @@ import boto3
 import pytest
 from world import RECEIVES, REGION, UPLOADS, VISIBILITY, World, portrait, voice
 
-from portraitcast.buckets import LINK_SECONDS, Links
+from portraitcast.adapters.buckets import LINK_SECONDS, Links
 from portraitcast.errors import TryLaterError
-from portraitcast.waits import Pace
+from portraitcast.domain.polling import Pace
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from world import UPLOADS, VISIBILITY, Died, portrait, voice
 
-from portraitcast.submit import MessageError
+from portraitcast.workflows.submit import MessageError
 
 if TYPE_CHECKING:
     from world import World

@@ -10,7 +10,7 @@ import pytest
 from aws_lambda_powertools.utilities.parameters import base
 from world import REGION
 
-from portraitcast import wiring
+from portraitcast import bootstrap as wiring
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

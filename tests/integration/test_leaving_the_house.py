@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from portraitcast.fetch import FetchError, fetched
+from portraitcast.adapters.download import FetchError, fetched
 from unit.media_samples import mp4
 
 if TYPE_CHECKING:

@@ -9,15 +9,15 @@ import pytest
 from world import REGION, TABLE, make_table
 
 from portraitcast.errors import ConflictError, TryLaterError
-from portraitcast.jobs import DONE, QUEUED, RENDERING, SUBMITTING, WAITING, File, Job, iso
-from portraitcast.names import Name, classify, short_hash
-from portraitcast.slots import Creating, Slots
-from portraitcast.waits import Pace
+from portraitcast.domain.job import DONE, QUEUED, RENDERING, SUBMITTING, WAITING, File, Job, iso
+from portraitcast.domain.uploads import Name, classify, short_hash
+from portraitcast.domain.account import Creating, Slots
+from portraitcast.domain.polling import Pace
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from portraitcast.table import Table
+    from portraitcast.adapters.jobs_table import Table
 
 NOW = 1_800_000_000.0
 FOLDER = short_hash("acme")

@@ -11,9 +11,9 @@ from moto.core import DEFAULT_ACCOUNT_ID
 from world import REGION
 
 from portraitcast.errors import TryLaterError
-from portraitcast.jobs import DONE, FAILED, QUEUED, REJECTED, RENDERING, WAITING, WITHDRAWN, Job
-from portraitcast.messages import Executions, Queue
-from portraitcast.names import classify
+from portraitcast.domain.job import DONE, FAILED, QUEUED, REJECTED, RENDERING, WAITING, WITHDRAWN, Job
+from portraitcast.adapters.queues import Executions, Queue
+from portraitcast.domain.uploads import classify
 
 if TYPE_CHECKING:
     from world import World

@@ -29,25 +29,25 @@ from moto.core import DEFAULT_ACCOUNT_ID
 from moto.stepfunctions.models import stepfunctions_backends
 from PIL import Image, PngImagePlugin
 
-from portraitcast.buckets import CONTENT_TYPES, Results, Uploads
-from portraitcast.delivery import Delivery, Lingering
-from portraitcast.dispatch import Dispatch, Limits
-from portraitcast.emo import Emo
+from portraitcast.adapters.buckets import CONTENT_TYPES, Results, Uploads
+from portraitcast.workflows.deliver import Delivery, Lingering
+from portraitcast.workflows.dispatch import Dispatch, Limits
+from portraitcast.adapters.dashscope.client import Emo
 from portraitcast.errors import TryLaterError
-from portraitcast.intake import Intake
-from portraitcast.look import look
-from portraitcast.messages import Executions, Queue
-from portraitcast.names import classify
-from portraitcast.submit import Submit
-from portraitcast.table import Table
-from portraitcast.telling import Teller
-from portraitcast.watch import Watch
+from portraitcast.workflows.ingest import Intake
+from portraitcast.workflows.poll import look
+from portraitcast.adapters.queues import Executions, Queue
+from portraitcast.domain.uploads import classify
+from portraitcast.workflows.submit import Submit
+from portraitcast.adapters.jobs_table import Table
+from portraitcast.workflows.publish import Teller
+from portraitcast.workflows.monitor import Watch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from http.server import HTTPServer
 
-    from portraitcast.jobs import Job
+    from portraitcast.domain.job import Job
     from simulator import Simulator
 
 REGION = "eu-central-1"

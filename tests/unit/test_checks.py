@@ -6,7 +6,7 @@ import io
 
 import pytest
 
-from portraitcast.checks import check_portrait, check_portrait_bytes, check_voice, check_voice_bytes
+from portraitcast.media.checks import check_portrait, check_portrait_bytes, check_voice, check_voice_bytes
 from portraitcast.errors import Problem, RefusalError
 from unit.media_samples import encoded, id3v2, mp3, picture, wav
 

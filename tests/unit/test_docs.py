@@ -14,7 +14,7 @@ from jsonschema import Draft202012Validator
 
 from package import read_template
 from portraitcast.errors import Problem
-from portraitcast.jobs import (
+from portraitcast.domain.job import (
     DONE,
     FAILED,
     QUEUED,
@@ -26,9 +26,9 @@ from portraitcast.jobs import (
     File,
     Job,
 )
-from portraitcast.names import classify
-from portraitcast.pairing import Decision, Gathered, Pictures, decide
-from portraitcast.report import build_report
+from portraitcast.domain.uploads import classify
+from portraitcast.domain.matching import Decision, Gathered, Pictures, decide
+from portraitcast.domain.report import build_report
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 DOCS = ROOT / "docs"
@@ -174,7 +174,7 @@ def spoiled() -> dict[str, dict[str, Any]]:
     bad["with an unknown status"] = good | {"status": "submitting"}
     bad["done without a video"] = good | {"video": None}
     bad["done with a place in the queue"] = good | {"queue": {"place": 1, "of": 1, "held": None}}
-    bad["of another schema"] = good | {"schema": "portraitcast.report/2"}
+    bad["of another schema"] = good | {"schema": "portraitcast.domain.report/2"}
     bad["with local time"] = good | {"as_of": "2026-11-23T17:00:00.000+08:00"}
     error = dict.fromkeys(SCHEMA["properties"]["error"]["required"]) | {"code": "TaskFailed", "what_to_do": "Try."}
     bad["done with an error"] = good | {"error": error}

@@ -18,8 +18,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from requests.adapters import BaseAdapter
 
-from portraitcast import emo
-from portraitcast.emo import (
+from portraitcast.adapters.dashscope import client as emo
+from portraitcast.adapters.dashscope.client import (
     AccountError,
     Boxes,
     CheckRefused,

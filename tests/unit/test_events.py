@@ -14,17 +14,17 @@ import pytest
 
 from package import read_template
 from portraitcast.config import Places, Provider, SubmitConfig
-from portraitcast.delivery import Delivery, Lingering
-from portraitcast.dispatch import Dispatch
-from portraitcast.emo import Emo, Task
-from portraitcast.intake import Intake
-from portraitcast.messages import Queue
-from portraitcast.names import short_hash
-from portraitcast.slots import Slots
-from portraitcast.submit import Submit
-from portraitcast.table import Table
-from portraitcast.telling import Teller
-from portraitcast.watch import Watch
+from portraitcast.workflows.deliver import Delivery, Lingering
+from portraitcast.workflows.dispatch import Dispatch
+from portraitcast.adapters.dashscope.client import Emo, Task
+from portraitcast.workflows.ingest import Intake
+from portraitcast.adapters.queues import Queue
+from portraitcast.domain.uploads import short_hash
+from portraitcast.domain.account import Slots
+from portraitcast.workflows.submit import Submit
+from portraitcast.adapters.jobs_table import Table
+from portraitcast.workflows.publish import Teller
+from portraitcast.workflows.monitor import Watch
 
 if TYPE_CHECKING:
     from types import ModuleType

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import pytest
 
-from portraitcast.emo import (
+from portraitcast.adapters.dashscope.client import (
     AccountError,
     Emo,
     EmoError,
@@ -18,7 +18,7 @@ from portraitcast.emo import (
     Task,
     ThrottledError,
 )
-from portraitcast.look import look
+from portraitcast.workflows.poll import look
 
 SENT_AT = 1_772_337_600.0
 LEAST, MOST = 15, 120

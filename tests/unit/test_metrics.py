@@ -10,10 +10,10 @@ import pytest
 from aws_lambda_powertools import Metrics
 
 from portraitcast.config import Places
-from portraitcast.jobs import DONE, FAILED, QUEUED, REJECTED, RENDERING, SUBMITTING, WAITING, WITHDRAWN, Job, owner_of
-from portraitcast.metrics import UNITS, account_metrics, job_metrics
-from portraitcast.slots import Slots
-from portraitcast.wiring import teller
+from portraitcast.domain.job import DONE, FAILED, QUEUED, REJECTED, RENDERING, SUBMITTING, WAITING, WITHDRAWN, Job, owner_of
+from portraitcast.domain.metrics import UNITS, account_metrics, job_metrics
+from portraitcast.domain.account import Slots
+from portraitcast.bootstrap import teller
 
 if TYPE_CHECKING:
     from collections.abc import Callable

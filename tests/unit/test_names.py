@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from portraitcast.names import Kind, Name, NoKeyError, classify, same_key
+from portraitcast.domain.uploads import Kind, Name, NoKeyError, classify, same_key
 
 SUFFIXES = {
     Kind.VOICE: (".mp3", ".wav"),

@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from portraitcast.errors import Problem
-from portraitcast.jobs import File
-from portraitcast.names import Kind, classify, same_key
-from portraitcast.pairing import Decision, Gathered, Pictures, decide, shown_file
+from portraitcast.domain.job import File
+from portraitcast.domain.uploads import Kind, classify, same_key
+from portraitcast.domain.matching import Decision, Gathered, Pictures, decide, shown_file
 
 NOW = 10_000.0
 LONG_AGO = 1_000.0

@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from portraitcast.errors import Problem
-from portraitcast.jobs import Job, owner_of
-from portraitcast.names import classify
-from portraitcast.prices import CHECK_CNY, video_fee
-from portraitcast.report import build_report, folder_attribute, subject
+from portraitcast.domain.job import Job, owner_of
+from portraitcast.domain.uploads import classify
+from portraitcast.domain.prices import CHECK_CNY, video_fee
+from portraitcast.domain.report import build_report, folder_attribute, subject
 
 NOW = 1_772_337_600.0  # 2026-03-01 04:00 UTC
 FIELDS = {
@@ -138,7 +138,7 @@ def test_what_is_not_known_yet_is_null() -> None:
 def test_what_is_known_stands_where_it_belongs() -> None:
     report = build_report(job("rejected", **KNOWN), now=NOW)
     assert (report["schema"], report["job"], report["name"]) == (
-        "portraitcast.report/1",
+        "portraitcast.domain.report/1",
         classify("acme/line-01.wav").job,  # type: ignore[union-attr]  # a name that counts
         "acme/line-01",
     )

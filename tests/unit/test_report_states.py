@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
-from portraitcast.jobs import QUEUED, Job
-from portraitcast.names import short_hash
-from portraitcast.prices import CHECK_CNY, video_fee
-from portraitcast.report import build_report
+from portraitcast.domain.job import QUEUED, Job
+from portraitcast.domain.uploads import short_hash
+from portraitcast.domain.prices import CHECK_CNY, video_fee
+from portraitcast.domain.report import build_report
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 EXAMPLES = ROOT / "docs" / "examples"

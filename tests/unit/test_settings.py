@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from portraitcast import limits
+from portraitcast.domain import limits
 from portraitcast.errors import Problem, RefusalError
-from portraitcast.settings import (
+from portraitcast.domain.settings import (
     Effective,
     Settings,
     claims_voice,

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from portraitcast.slots import Creating, Slots, beijing_day, next_beijing_day
+from portraitcast.domain.account import Creating, Slots, beijing_day, next_beijing_day
 
 NOW = datetime(2026, 3, 1, 4, 0, tzinfo=UTC).timestamp()  # noon in Beijing
 MIDNIGHT = datetime(2026, 3, 1, 16, 0, tzinfo=UTC).timestamp()  # the end of that day in Beijing

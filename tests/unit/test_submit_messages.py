@@ -8,9 +8,9 @@ from typing import Any, cast
 import pytest
 
 from portraitcast.errors import ConflictError, NotFoundError, PortraitcastError, TryLaterError
-from portraitcast.jobs import Job
-from portraitcast.slots import Slots
-from portraitcast.submit import SWEEP_PAGE, SWEEP_PATIENCE, MessageError, Submit
+from portraitcast.domain.job import Job
+from portraitcast.domain.account import Slots
+from portraitcast.workflows.submit import SWEEP_PAGE, SWEEP_PATIENCE, MessageError, Submit
 
 NOW = 1_772_337_600.0
 Call = tuple[Any, ...]

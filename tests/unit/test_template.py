@@ -11,9 +11,9 @@ import pytest
 
 from package import read_template
 from portraitcast.errors import TryLaterError
-from portraitcast.fetch import ParameterError, listed_origins
-from portraitcast.metrics import NAMESPACE, UNITS, account_metrics
-from portraitcast.slots import Slots
+from portraitcast.adapters.download import ParameterError, listed_origins
+from portraitcast.domain.metrics import NAMESPACE, UNITS, account_metrics
+from portraitcast.domain.account import Slots
 from run import FUNCTIONS, OUTPUTS
 
 if TYPE_CHECKING:

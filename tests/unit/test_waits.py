@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from portraitcast.waits import Pace, next_wait
+from portraitcast.domain.polling import Pace, next_wait
 
 LEAST, MOST = 15, 120
 

@@ -3,7 +3,7 @@
 Files come from anybody, so nothing here decompresses a picture or decodes sound: no decompression bomb can go off.
 Every loop moves forward and has a bound, and `UnreadableError` is the only error that hostile bytes can cause. Memory
 is flat (at most 1 MiB is held) except for an MP3, which is read whole: its caller holds it to 15 MB first
-(`portraitcast.checks`).
+(`portraitcast.media.checks`).
 """
 
 from portraitcast.media.kinds import describe, sniff

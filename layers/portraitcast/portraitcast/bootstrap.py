@@ -11,19 +11,19 @@ import boto3
 from aws_lambda_powertools.utilities.parameters import SecretsProvider
 from aws_lambda_powertools.utilities.parameters.exceptions import GetParameterError
 
-from portraitcast.aws import client_config
-from portraitcast.emo import Emo
-from portraitcast.metrics import UNITS
-from portraitcast.telling import Teller
+from portraitcast.adapters.aws import client_config
+from portraitcast.adapters.dashscope.client import Emo
+from portraitcast.domain.metrics import UNITS
+from portraitcast.workflows.publish import Teller
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from aws_lambda_powertools import Metrics
 
-    from portraitcast.buckets import Results
+    from portraitcast.adapters.buckets import Results
     from portraitcast.config import Places, Provider
-    from portraitcast.table import Table
+    from portraitcast.adapters.jobs_table import Table
 
 # Most invocations measure nothing; Powertools' advice for functions of that kind.
 warnings.filterwarnings("ignore", "No application metrics to publish")

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from portraitcast.jobs import DONE, FAILED, REJECTED, RENDERING, Job
+from portraitcast.domain.job import DONE, FAILED, REJECTED, RENDERING, Job
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from portraitcast.slots import Slots
+    from portraitcast.domain.account import Slots
 
     Meter = Callable[[str, float], None]
 

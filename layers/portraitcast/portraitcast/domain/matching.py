@@ -9,9 +9,9 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final, Protocol
 
 from portraitcast.errors import Problem, RefusalError
-from portraitcast.jobs import QUEUED, REJECTED, WAITING, File
-from portraitcast.limits import KEY_MAX_BYTES, LIST_MAX, SETTINGS_MAX_BYTES
-from portraitcast.names import (
+from portraitcast.domain.job import QUEUED, REJECTED, WAITING, File
+from portraitcast.domain.limits import KEY_MAX_BYTES, LIST_MAX, SETTINGS_MAX_BYTES
+from portraitcast.domain.uploads import (
     LONGEST_OUTPUT_SUFFIX,
     PORTRAIT_SUFFIXES,
     RESERVED_NAME,
@@ -21,7 +21,7 @@ from portraitcast.names import (
     classify,
     short_hash,
 )
-from portraitcast.settings import (
+from portraitcast.domain.settings import (
     Effective,
     Settings,
     claims_voice,

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from portraitcast.jobs import DONE, QUEUED, RENDERING, WITHDRAWN, Job, iso
-from portraitcast.pairing import shown_file
-from portraitcast.prices import CHECK_CNY
+from portraitcast.domain.job import DONE, QUEUED, RENDERING, WITHDRAWN, Job, iso
+from portraitcast.domain.matching import shown_file
+from portraitcast.domain.prices import CHECK_CNY
 
-SCHEMA: Final = "portraitcast.report/1"
+SCHEMA: Final = "portraitcast.domain.report/1"
 SUBJECT_MAX: Final = 99  # SNS: fewer than 100 characters
 
 _FILE: Final = ("key", "url", "version", "sha256", "bytes")

@@ -7,13 +7,13 @@ import math
 import time
 from typing import TYPE_CHECKING, Any, Final
 
-from portraitcast.emo import AccountError, EmoError
-from portraitcast.waits import next_wait
+from portraitcast.adapters.dashscope.client import AccountError, EmoError
+from portraitcast.domain.polling import next_wait
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from portraitcast.emo import Emo, Task
+    from portraitcast.adapters.dashscope.client import Emo, Task
 
 log = logging.getLogger(__name__)
 

@@ -31,7 +31,8 @@ from requests.adapters import HTTPAdapter
 from requests.auth import AuthBase
 
 from portraitcast.errors import PortraitcastError
-from portraitcast.settings import MODEL, Box, scrub
+from portraitcast.domain.problems import scrub
+from portraitcast.domain.settings import MODEL, Box
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING, BinaryIO, Final
 
 from portraitcast.errors import Problem, RefusalError
-from portraitcast.limits import (
+from portraitcast.domain.limits import (
     MIB,
     PORTRAIT_MAX_BYTES,
     PORTRAIT_MAX_SIDE,

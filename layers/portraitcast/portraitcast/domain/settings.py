@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import Final, NoReturn, TypeAlias
 from urllib.parse import urlsplit
 
-from portraitcast import limits
-from portraitcast.errors import Problem, RefusalError
+from portraitcast.domain import limits
+from portraitcast.domain.problems import Problem, RefusalError, controls, plain, scrub, show_link
 
 Box: TypeAlias = tuple[int, int, int, int]
 """``x1, y1, x2, y2`` in pixels of the original picture, origin top left."""
@@ -36,15 +36,7 @@ _OWN_ONLY: Final = (
 )  # one job's voice and one picture's boxes: no folder's default
 _PICTURE: Final = f"an http(s) link, or the name of an object that ends in {', '.join(PICTURE_SUFFIXES)}"
 
-_SHOWN_MAX: Final = 80  # characters of somebody's value that a message repeats
 _NAME_MAX: Final = 200  # characters of a file's name that a message repeats
-# From behind the scheme on: a search for schemes would look at each letter thirty times.
-_LINK: Final = re.compile(r"(:(?:\\?/){2})(?:[^\s/?#]*@)?([^\s?#]*)(?:[?#]\S*)?")
-_SIGNED: Final = re.compile(  # repetitions have a bound: "x-amz-x-amz-…" would take time by the square of its length
-    r"\b(x-amz-[a-z-]{1,40}+|x-oss-[a-z-]{1,40}+|signature|ossaccesskeyid|awsaccesskeyid|security-token)(=|%3d)\S+",
-    re.IGNORECASE,
-)
-_KEY: Final = re.compile(r"\bsk-[A-Za-z0-9_.-]{4,}")
 # A colon is lawful in an object's name, so only "scheme://" and the schemes that people do write are taken for links.
 _MEANT_AS_LINK: Final = re.compile(r"(?:[a-z][a-z0-9+.-]*://|(?:https?|ftp|oss|s3|gs|file|data|blob):)", re.IGNORECASE)
 
@@ -197,16 +189,6 @@ def is_link(value: str) -> bool:
     return _link_fault(value) is None
 
 
-def show_link(url: str) -> str:
-    """Return a link as people may see it: without user-info, query and fragment, where secrets are kept."""
-    return re.sub(r"^([^/?#]*//)?[^/?#]*@", r"\1", re.split(r"[?#]", url, maxsplit=1)[0])
-
-
-def scrub(text: str) -> str:
-    """Take what may be secret out of somebody's text: links' user-info, query and fragment, signatures, API keys."""
-    return _KEY.sub("sk-…", _SIGNED.sub(r"\1=…", _LINK.sub(r"\1\2", text)))
-
-
 def resolve_name(name: str, json_key: str) -> str:
     """Return the key of the object that a settings JSON names, as written: it isn't brought into a Unicode form.
 
@@ -253,7 +235,7 @@ class _File:
 
     def __init__(self, key: str) -> None:
         self.key = key
-        self.name = _plain(key.rpartition("/")[2], _NAME_MAX) or "the settings JSON"
+        self.name = plain(key.rpartition("/")[2], _NAME_MAX) or "the settings JSON"
 
     def refuse(
         self, path: str, fault: str, what_to_do: str, *, limit: str | None = None, measured: str | None = None
@@ -384,7 +366,7 @@ def _link_fault(value: str) -> str | None:
     """Return what is wrong with a link, to be put behind its path, or None."""
     if len(value) > limits.LINK_MAX_CHARS:
         return f"is a link of more than {limits.LINK_MAX_CHARS} characters"
-    if any(char.isspace() or _controls(char) for char in value):
+    if any(char.isspace() or controls(char) for char in value):
         return "holds white space or a control character, which no link may"
     try:
         link = urlsplit(value)
@@ -410,25 +392,11 @@ def _shown(value: object) -> str:
         written = json.dumps(value, ensure_ascii=False)
     except RecursionError:  # what was just shallow enough to be read can be too deep to be written
         return "something nested very deeply"
-    return _plain(scrub(written))
+    return plain(scrub(written))
 
 
 def _step(path: str, name: str) -> str:
     return f"{path}.{name}" if re.fullmatch(r"[A-Za-z_]\w{0,40}", name, re.ASCII) else f"{path}[{_shown(name)}]"
-
-
-def _plain(text: str, most: int = _SHOWN_MAX) -> str:
-    """Return text as one short line that any encoding and any terminal takes."""
-    line = "".join("\N{REPLACEMENT CHARACTER}" if _controls(char) else char for char in text)
-    return line if len(line) <= most else f"{line[: most - 1]}…"
-
-
-def _controls(char: str) -> bool:
-    """Say whether a character is a control, a line end, half a surrogate pair, or turns the direction of reading."""
-    return (
-        unicodedata.category(char) in ("Cc", "Cs", "Zl", "Zp")
-        or char in "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
-    )
 
 
 def _encodable(text: str) -> bool:

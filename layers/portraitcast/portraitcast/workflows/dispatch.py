@@ -11,7 +11,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from portraitcast.emo import (
+from portraitcast.adapters.dashscope.client import (
     AccountError,
     Boxes,
     EmoError,
@@ -21,26 +21,26 @@ from portraitcast.emo import (
     Unknown,
 )
 from portraitcast.errors import ConflictError, Problem
-from portraitcast.jobs import AT_PROVIDER, FAILED, QUEUED, REJECTED, RENDERING, SUBMITTING, Job, owner_of
-from portraitcast.limits import VOICE_MAX_SECONDS
-from portraitcast.messages import MAX_DELAY
-from portraitcast.names import classify, short_hash
-from portraitcast.prices import CHECK_CNY, video_fee
-from portraitcast.refusals import account_refuses_job, no_usable_answer, portrait_refused, provider_refused
-from portraitcast.search import Ambiguous, Later, NotTaken, Search, Taken
-from portraitcast.slots import Creating, Hold, Slots, beijing_day, next_beijing_day
-from portraitcast.waits import next_wait
+from portraitcast.domain.job import AT_PROVIDER, FAILED, QUEUED, REJECTED, RENDERING, SUBMITTING, Job, owner_of
+from portraitcast.domain.limits import VOICE_MAX_SECONDS
+from portraitcast.adapters.queues import MAX_DELAY
+from portraitcast.domain.uploads import classify, short_hash
+from portraitcast.domain.prices import CHECK_CNY, video_fee
+from portraitcast.domain.problems import account_refuses_job, no_usable_answer, portrait_refused, provider_refused
+from portraitcast.workflows.reconcile_create import Ambiguous, Later, NotTaken, Search, Taken
+from portraitcast.domain.account import Creating, Hold, Slots, beijing_day, next_beijing_day
+from portraitcast.domain.polling import next_wait
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from portraitcast.buckets import Links
-    from portraitcast.emo import Emo, ListedTask
-    from portraitcast.intake import Intake
-    from portraitcast.messages import Queue
-    from portraitcast.table import Table
-    from portraitcast.telling import Teller
-    from portraitcast.watch import Watch
+    from portraitcast.adapters.buckets import Links
+    from portraitcast.adapters.dashscope.client import Emo, ListedTask
+    from portraitcast.workflows.ingest import Intake
+    from portraitcast.adapters.queues import Queue
+    from portraitcast.adapters.jobs_table import Table
+    from portraitcast.workflows.publish import Teller
+    from portraitcast.workflows.monitor import Watch
 
 log = logging.getLogger(__name__)
 

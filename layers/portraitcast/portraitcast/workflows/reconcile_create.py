@@ -10,13 +10,13 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from portraitcast.emo import EmoError
-from portraitcast.jobs import SUBMITTING, Job
+from portraitcast.adapters.dashscope.client import EmoError
+from portraitcast.domain.job import SUBMITTING, Job
 
 if TYPE_CHECKING:
-    from portraitcast.emo import Emo, ListedTask
-    from portraitcast.slots import Creating, Slots
-    from portraitcast.table import Table
+    from portraitcast.adapters.dashscope.client import Emo, ListedTask
+    from portraitcast.domain.account import Creating, Slots
+    from portraitcast.adapters.jobs_table import Table
 
 log = logging.getLogger(__name__)
 

@@ -7,12 +7,12 @@ import logging
 import time
 from typing import TYPE_CHECKING, Any, Final
 
-from portraitcast.aws import aws_errors
+from portraitcast.adapters.aws import aws_errors
 from portraitcast.errors import ConflictError, TryLaterError
-from portraitcast.jobs import QUEUED, TOLD_BY_SNS, Job
-from portraitcast.limits import KEY_MAX_BYTES, VOICE_MAX_SECONDS
-from portraitcast.metrics import job_metrics
-from portraitcast.report import build_report, folder_attribute, subject
+from portraitcast.domain.job import QUEUED, TOLD_BY_SNS, Job
+from portraitcast.domain.limits import KEY_MAX_BYTES, VOICE_MAX_SECONDS
+from portraitcast.domain.metrics import job_metrics
+from portraitcast.domain.report import build_report, folder_attribute, subject
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from mypy_boto3_events import EventBridgeClient
     from mypy_boto3_sns import SNSClient
 
-    from portraitcast.buckets import Results
-    from portraitcast.metrics import Meter
-    from portraitcast.slots import Slots
-    from portraitcast.table import Table
+    from portraitcast.adapters.buckets import Results
+    from portraitcast.domain.metrics import Meter
+    from portraitcast.domain.account import Slots
+    from portraitcast.adapters.jobs_table import Table
 
 log = logging.getLogger(__name__)
 

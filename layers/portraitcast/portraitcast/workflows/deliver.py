@@ -10,26 +10,26 @@ import logging
 import time
 from typing import TYPE_CHECKING, Any, Final
 
-from portraitcast.emo import EmoError, JobRefusedError, worth_one_more_try
+from portraitcast.adapters.dashscope.client import EmoError, JobRefusedError, worth_one_more_try
 from portraitcast.errors import Problem
-from portraitcast.fetch import FetchError, fetched
-from portraitcast.jobs import DONE, FAILED, QUEUED, RENDERING, Job, iso, owner_of
-from portraitcast.look import EMPTY_LOOKS, TASK_LIFE
-from portraitcast.names import short_hash
-from portraitcast.prices import video_fee
-from portraitcast.refusals import task_failed
+from portraitcast.adapters.download import FetchError, fetched
+from portraitcast.domain.job import DONE, FAILED, QUEUED, RENDERING, Job, iso, owner_of
+from portraitcast.workflows.poll import EMPTY_LOOKS, TASK_LIFE
+from portraitcast.domain.uploads import short_hash
+from portraitcast.domain.prices import video_fee
+from portraitcast.domain.problems import task_failed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
 
-    from portraitcast.buckets import Results
-    from portraitcast.emo import Emo, Task
-    from portraitcast.fetch import Fetched
-    from portraitcast.messages import Executions, Queue
-    from portraitcast.slots import Slots
-    from portraitcast.table import Table
-    from portraitcast.telling import Teller
+    from portraitcast.adapters.buckets import Results
+    from portraitcast.adapters.dashscope.client import Emo, Task
+    from portraitcast.adapters.download import Fetched
+    from portraitcast.adapters.queues import Executions, Queue
+    from portraitcast.domain.account import Slots
+    from portraitcast.adapters.jobs_table import Table
+    from portraitcast.workflows.publish import Teller
 
 log = logging.getLogger(__name__)
 

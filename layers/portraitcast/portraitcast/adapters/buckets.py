@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final, cast
 import boto3
 from botocore.config import Config
 
-from portraitcast.aws import aws_errors
+from portraitcast.adapters.aws import aws_errors
 from portraitcast.errors import ConflictError, NotFoundError, TryLaterError
 
 if TYPE_CHECKING:

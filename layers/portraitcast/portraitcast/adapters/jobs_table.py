@@ -28,12 +28,12 @@ import json
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from portraitcast.aws import aws_errors
+from portraitcast.adapters.aws import aws_errors
 from portraitcast.errors import ConflictError, TryLaterError
-from portraitcast.jobs import AT_PROVIDER, File, Job, known_fields
-from portraitcast.names import Kind, Name, short_hash
-from portraitcast.slots import Slots
-from portraitcast.waits import Pace
+from portraitcast.domain.job import AT_PROVIDER, File, Job, known_fields
+from portraitcast.domain.uploads import Kind, Name, short_hash
+from portraitcast.domain.account import Slots
+from portraitcast.domain.polling import Pace
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

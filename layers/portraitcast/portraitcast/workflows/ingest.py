@@ -10,9 +10,9 @@ import time
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final
 
-from portraitcast.checks import check_portrait, check_portrait_bytes, check_voice, check_voice_bytes
+from portraitcast.media.checks import check_portrait, check_portrait_bytes, check_voice, check_voice_bytes
 from portraitcast.errors import ConflictError, NotFoundError, Problem, RefusalError, TryLaterError
-from portraitcast.jobs import (
+from portraitcast.domain.job import (
     AT_PROVIDER,
     DONE,
     FAILED,
@@ -25,18 +25,18 @@ from portraitcast.jobs import (
     Job,
     iso,
 )
-from portraitcast.limits import LIST_MAX, SETTINGS_MAX_BYTES
-from portraitcast.names import Kind, Name, classify, same_key, short_hash
-from portraitcast.pairing import WITHDRAWN_OR_NOTHING, Decision, Gathered, Pictures, decide
-from portraitcast.report import build_report
+from portraitcast.domain.limits import LIST_MAX, SETTINGS_MAX_BYTES
+from portraitcast.domain.uploads import Kind, Name, classify, same_key, short_hash
+from portraitcast.domain.matching import WITHDRAWN_OR_NOTHING, Decision, Gathered, Pictures, decide
+from portraitcast.domain.report import build_report
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from portraitcast.buckets import Results, Uploads
-    from portraitcast.messages import Queue
-    from portraitcast.table import Folder, Table
-    from portraitcast.telling import Teller
+    from portraitcast.adapters.buckets import Results, Uploads
+    from portraitcast.adapters.queues import Queue
+    from portraitcast.adapters.jobs_table import Folder, Table
+    from portraitcast.workflows.publish import Teller
 
 TRIES: Final = 30  # of a compare-and-swap; each round somebody else has got on
 WALK_PAGE: Final = 20  # jobs a message of a walk over a folder

@@ -5,12 +5,12 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Final
 
-from portraitcast.jobs import RENDERING, Job, execution_name
+from portraitcast.domain.job import RENDERING, Job, execution_name
 
 if TYPE_CHECKING:
-    from portraitcast.messages import Executions
-    from portraitcast.slots import Slots
-    from portraitcast.table import Table
+    from portraitcast.adapters.queues import Executions
+    from portraitcast.domain.account import Slots
+    from portraitcast.adapters.jobs_table import Table
 
 log = logging.getLogger(__name__)
 

@@ -14,7 +14,7 @@ from enum import Enum
 from typing import Final
 
 from portraitcast.errors import PortraitcastError
-from portraitcast.limits import KEY_MAX_BYTES
+from portraitcast.domain.limits import KEY_MAX_BYTES
 
 VOICE_SUFFIXES: Final = frozenset({".mp3", ".wav"})
 OTHER_SOUND_SUFFIXES: Final = frozenset({".m4a", ".aac", ".ogg", ".opus", ".flac", ".wma", ".aiff", ".amr"})

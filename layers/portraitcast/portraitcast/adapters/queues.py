@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from botocore.exceptions import ClientError
 
-from portraitcast.aws import aws_errors
+from portraitcast.adapters.aws import aws_errors
 from portraitcast.errors import TryLaterError
 
 if TYPE_CHECKING:

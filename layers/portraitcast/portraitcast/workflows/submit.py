@@ -10,20 +10,20 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote_plus
 
 from portraitcast.errors import PortraitcastError
-from portraitcast.jobs import AT_PROVIDER
-from portraitcast.metrics import account_metrics
+from portraitcast.domain.job import AT_PROVIDER
+from portraitcast.domain.metrics import account_metrics
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from portraitcast.delivery import Lingering
-    from portraitcast.dispatch import Dispatch
-    from portraitcast.intake import Intake
-    from portraitcast.jobs import Job
-    from portraitcast.messages import Queue
-    from portraitcast.table import Table
-    from portraitcast.telling import Teller
-    from portraitcast.watch import Watch
+    from portraitcast.workflows.deliver import Lingering
+    from portraitcast.workflows.dispatch import Dispatch
+    from portraitcast.workflows.ingest import Intake
+    from portraitcast.domain.job import Job
+    from portraitcast.adapters.queues import Queue
+    from portraitcast.adapters.jobs_table import Table
+    from portraitcast.workflows.publish import Teller
+    from portraitcast.workflows.monitor import Watch
 
 log = logging.getLogger(__name__)
 

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta, timezone
 from typing import Any, Final
 
-from portraitcast.jobs import known_fields, owner_of
+from portraitcast.domain.job import known_fields, owner_of
 
 BEIJING: Final = timezone(timedelta(hours=8))
 HOLD_MAX_SECONDS: Final = 900.0  # longest interval between probes; also SQS's longest delay

@@ -23,7 +23,7 @@ from requests.adapters import HTTPAdapter
 
 from portraitcast.errors import PortraitcastError
 from portraitcast.media import UnreadableError, Video, probe_video
-from portraitcast.settings import show_link
+from portraitcast.domain.problems import show_link
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

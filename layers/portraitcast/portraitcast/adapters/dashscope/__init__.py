@@ -1,0 +1,1 @@
+"""The video service over HTTP: Alibaba Cloud Model Studio (DashScope)."""

@@ -1,0 +1,1 @@
+"""The rules: the standard library only, no I/O, no clock of their own."""
