@@ -15,5 +15,13 @@ class ConflictError(PortraitcastError):
     """Somebody else has changed an item or an object since it was read: read again and decide again."""
 
 
+class UnreadableObjectError(PortraitcastError):
+    """S3 will never hand this object out to us; the text says why, in words for the file's owner."""
+
+
+class MessageError(PortraitcastError):
+    """A message that nobody of ours has sent: it goes to the dead letters for a person to look at."""
+
+
 class NotFoundError(PortraitcastError):
     """An object, or this version of it, isn't there."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from portraitcast.errors import ConflictError, NotFoundError, TryLaterError
+from portraitcast.errors import ConflictError, NotFoundError, TryLaterError, UnreadableObjectError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,7 +25,14 @@ CONFLICTS: Final = frozenset(
         "TransactionInProgressException",
     }
 )
+_READING: Final = frozenset({"GetObject", "HeadObject"})
 CANCELLED_BY_CONFLICT: Final = frozenset({"ConditionalCheckFailed", "TransactionConflict"})
+
+# What S3 answers when it will never hand an object out (Amazon S3, "List of error codes"): archive classes, objects
+# under a customer's own key (SSE-C), and under a KMS key that we may not use.
+_ARCHIVED: Final = frozenset({"InvalidObjectState"})
+_KMS: Final = re.compile(r"\bkms\b|KMS\.", re.IGNORECASE)
+_SSE_C: Final = re.compile(r"server[- ]side encryption|SSE-C", re.IGNORECASE)
 
 
 def client_config() -> Config:
@@ -34,7 +42,7 @@ def client_config() -> Config:
 
 @contextmanager
 def aws_errors() -> Iterator[None]:
-    """Turn what botocore raises inside into `ConflictError`, `NotFoundError` or `TryLaterError`.
+    """Turn what botocore raises inside into `ConflictError`, `NotFoundError`, `UnreadableObjectError` or `TryLaterError`.
 
     A missing right is a `TryLaterError` too: it is mended by a deployment, and until then nothing may be lost.
     """
@@ -48,6 +56,19 @@ def aws_errors() -> Iterator[None]:
             raise ConflictError(f"{error.operation_name}: {code}") from error
         if code in NOT_FOUND:
             raise NotFoundError(f"{error.operation_name}: {code}") from error
+        if error.operation_name in _READING and (reason := _never_readable(code, str(response["Error"].get("Message")))):
+            raise UnreadableObjectError(reason) from error
         raise TryLaterError(f"{error.operation_name} answered {code}") from error
     except BotoCoreError as error:
         raise TryLaterError(f"AWS could not be asked: {type(error).__name__}") from error
+
+
+def _never_readable(code: str, message: str) -> str | None:
+    """Say, in words for the file's owner, why S3 will never hand an object out; None when it may do so later."""
+    if code in _ARCHIVED:
+        return "it lies in an archive storage class and must be restored first"
+    if code in {"InvalidRequest", "InvalidArgument", "400"} and (code == "400" or _SSE_C.search(message)):
+        return "it is encrypted with a key of its uploader's own (SSE-C)"
+    if code.startswith("KMS.") or (code == "AccessDenied" and _KMS.search(message)):
+        return "it is encrypted with a KMS key that this stack may not use"
+    return None

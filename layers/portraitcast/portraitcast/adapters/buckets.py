@@ -9,69 +9,81 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, cast
 
-import boto3
-from botocore.config import Config
-
 from portraitcast.adapters.aws import aws_errors
+from portraitcast.domain.job import Video
 from portraitcast.errors import ConflictError, NotFoundError, TryLaterError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from mypy_boto3_s3 import S3Client
-    from mypy_boto3_sts import STSClient
+
+    from portraitcast.domain.report import Report
 
 CHUNK: Final = 1_048_576
-LINK_SECONDS: Final = 3600  # role chaining allows no longer session (IAM), and a link ends with its session
 REPORT_TRIES: Final = 10
-CONTENT_TYPES: Final = {
-    ".mp3": "audio/mpeg",
-    ".wav": "audio/wav",
-    ".jpg": "image/jpeg",
-    ".jpeg": "image/jpeg",
-    ".png": "image/png",
-    ".bmp": "image/bmp",
-    ".webp": "image/webp",
-}
+NO_VERSION: Final = "null"  # Amazon S3: the version id of an object in a bucket without, or with suspended, versioning
 
 
 @dataclass(frozen=True, slots=True)
-class Stored:
-    """An object as it is now: version and size in bytes."""
+class StoredObject:
+    """An object as it is now: version, ETag, size in bytes."""
 
     version: str
+    etag: str
     bytes: int
 
 
+@dataclass(frozen=True, slots=True)
+class StoredVideo:
+    """A video as it lies in the results bucket: `mark` names job, generation and attempt (`Job.video_mark`)."""
+
+    etag: str
+    job: str
+    mark: str
+    video: Video | None
+
+
 class Uploads:
-    """The upload bucket: read only."""
+    """The upload bucket: read only. Versioned, suspended or without versions: what was read is what was noticed."""
 
     def __init__(self, client: S3Client, bucket: str) -> None:
         self._client = client
         self.bucket = bucket
 
-    def head(self, key: str) -> Stored | None:
+    def head(self, key: str) -> StoredObject | None:
         """Return the current version of an object, or None when there is none."""
         try:
             with aws_errors():
                 answer = self._client.head_object(Bucket=self.bucket, Key=key)
         except NotFoundError:
             return None
-        return Stored(answer.get("VersionId", "null"), answer["ContentLength"])
+        return StoredObject(answer.get("VersionId", NO_VERSION), answer["ETag"].strip('"'), answer["ContentLength"])
 
-    def read(self, key: str, version: str, most: int) -> bytes:
-        """Read one version whole, `most` bytes and one more at the most. Raises `NotFoundError`."""
+    def read(self, key: str, version: str, etag: str, most: int) -> bytes:
+        """Read one version whole, `most` bytes and one more at the most.
+
+        Raises
+        ------
+        NotFoundError
+            This version is not there any more.
+        UnreadableObjectError
+            S3 will never hand it out.
+        """
+        body = self._get(key, version, etag)
         with aws_errors():
-            body = self._client.get_object(Bucket=self.bucket, Key=key, VersionId=version)["Body"]
             return bytes(body.read(most + 1))
 
     @contextmanager
-    def download(self, key: str, version: str) -> Iterator[tuple[BinaryIO, str]]:
-        """Give one version as a seekable temporary file with its SHA-256 (hex). Memory: one chunk of 1 MiB."""
+    def download(self, key: str, version: str, etag: str) -> Iterator[tuple[BinaryIO, str]]:
+        """Give one version as a seekable temporary file with its SHA-256 (hex). Memory: one chunk of 1 MiB.
+
+        Raises as `read`.
+        """
         with tempfile.TemporaryFile() as file:
             digest = hashlib.sha256()
+            body = self._get(key, version, etag)
             with aws_errors():
-                body = self._client.get_object(Bucket=self.bucket, Key=key, VersionId=version)["Body"]
                 for chunk in body.iter_chunks(CHUNK):
                     digest.update(chunk)
                     file.write(chunk)
@@ -85,49 +97,15 @@ class Uploads:
             answer = self._client.list_objects_v2(Bucket=self.bucket, Prefix=prefix, MaxKeys=most, **more)
         return [entry["Key"] for entry in answer.get("Contents", [])]
 
-
-class Links:
-    """Presigned links to versions of uploaded objects, signed by a small role assumed for that purpose.
-
-    The role's session is new each time, so a link's end is known: one hour from now. SigV4, regional virtual-host
-    address, VersionId (nobody swaps the voice of a paid task), slashes of the key as they are, the right content type.
-    """
-
-    def __init__(self, sts: STSClient, role_arn: str, bucket: str) -> None:
-        self._sts = sts
-        self._role_arn = role_arn
-        self._bucket = bucket
-
-    def sign(self, *files: tuple[str, str, str]) -> list[str]:
-        """Return a link for each (key, version, type suffix such as ".png"), all good for an hour from now."""
-        with aws_errors():
-            session = self._sts.assume_role(
-                RoleArn=self._role_arn, RoleSessionName="links", DurationSeconds=LINK_SECONDS
-            )["Credentials"]
-        client = boto3.client(
-            "s3",
-            region_name=self._sts.meta.region_name,
-            aws_access_key_id=session["AccessKeyId"],
-            aws_secret_access_key=session["SecretAccessKey"],
-            aws_session_token=session["SessionToken"],
-            config=Config(
-                signature_version="s3v4",
-                # Regional even in us-east-1: the global address may answer with a redirect.
-                s3={"addressing_style": "virtual", "us_east_1_regional_endpoint": "regional"},
-            ),
-        )
-        links = []
-        for key, version, suffix in files:
-            params = {"Bucket": self._bucket, "Key": key, "ResponseContentType": CONTENT_TYPES[suffix]}
-            if version != "null":  # a bucket whose versioning was suspended
-                params["VersionId"] = version
-            links.append(client.generate_presigned_url("get_object", Params=params, ExpiresIn=LINK_SECONDS))
-        return links
-
-
-def _is_ours(metadata: dict[str, str], report: dict[str, Any]) -> bool:
-    """Whether an object under a report's key is a report of the same job; anybody may have put something there."""
-    return metadata.get("job") == report["job"] and metadata.get("revision", "").isdecimal()
+    def _get(self, key: str, version: str, etag: str) -> Any:
+        which: dict[str, Any] = {"VersionId": version}
+        if version == NO_VERSION:  # all that tells two of them apart is the ETag
+            which = {"IfMatch": f'"{etag}"'} if etag else {}
+        try:
+            with aws_errors():
+                return self._client.get_object(Bucket=self.bucket, Key=key, **which)["Body"]
+        except ConflictError as error:
+            raise NotFoundError("another object lies under this key by now") from error
 
 
 class Results:
@@ -137,7 +115,7 @@ class Results:
         self._client = client
         self.bucket = bucket
 
-    def put_report(self, key: str, report: dict[str, Any], etag: str | None) -> str:
+    def put_report(self, key: str, report: Report, etag: str | None) -> str:
         """Write a report unless a newer one is there; returns the ETag of the one that is there now.
 
         Parameters
@@ -156,21 +134,57 @@ class Results:
                         Body=body,
                         ContentType="application/json; charset=utf-8",
                         CacheControl="no-cache",
-                        Metadata={"job": report["job"], "revision": str(report["revision"])},
+                        Metadata={"job": str(report["job"]), "revision": str(report["revision"])},
                         **condition,
                     )
                 return answer["ETag"]
             except (ConflictError, NotFoundError):
-                there = self._report(key)
+                there = self._head(key)
             if there is None:
                 etag = None
-            elif _is_ours(there[1], report) and int(there[1]["revision"]) >= report["revision"]:
+            elif _is_ours(there[1], report) and int(there[1]["revision"]) >= int(str(report["revision"])):
                 return there[0]
             else:
                 etag = there[0]
         raise TryLaterError("a report is being written by too many at once")
 
-    def _report(self, key: str) -> tuple[str, dict[str, str]] | None:
+    def video(self, key: str) -> StoredVideo | None:
+        """Return what lies under a video's key, or None when there is nothing."""
+        there = self._head(key)
+        if there is None:
+            return None
+        etag, metadata = there
+        return StoredVideo(etag, metadata.get("job", ""), metadata.get("owner", ""), _video_of(key, metadata))
+
+    def put_video(self, video: Video, job: str, mark: str, file: BinaryIO, *, over: StoredVideo | None) -> None:
+        """Put a whole, checked video under its final name: nobody ever sees a half one (one PUT, up to 5 GB).
+
+        Raises `ConflictError` when something else than `over` lies there by now.
+        """
+        metadata = {
+            "job": job,
+            "owner": mark,
+            "sha256": video.sha256,
+            "seconds": f"{video.seconds:.3f}",
+            "width": str(video.width),
+            "height": str(video.height),
+            "bytes": str(video.bytes),
+        }
+        condition: dict[str, Any] = {"IfMatch": over.etag} if over else {"IfNoneMatch": "*"}
+        try:
+            with aws_errors():
+                self._client.put_object(
+                    Bucket=self.bucket,
+                    Key=video.key,
+                    Body=file,
+                    ContentType="video/mp4",
+                    Metadata=metadata,
+                    **condition,
+                )
+        except NotFoundError as error:  # what If-Match names is gone
+            raise ConflictError("the video that was there has been deleted") from error
+
+    def _head(self, key: str) -> tuple[str, dict[str, str]] | None:
         try:
             with aws_errors():
                 answer = self._client.head_object(Bucket=self.bucket, Key=key)
@@ -178,15 +192,22 @@ class Results:
             return None
         return answer["ETag"], answer["Metadata"]
 
-    def metadata(self, key: str) -> dict[str, str] | None:
-        """Return the metadata of a video, or None when it is gone."""
-        try:
-            with aws_errors():
-                return self._client.head_object(Bucket=self.bucket, Key=key)["Metadata"]
-        except NotFoundError:
-            return None
 
-    def put_video(self, key: str, file: BinaryIO, metadata: dict[str, str]) -> None:
-        """Put a whole, checked video under its final name: nobody ever sees a half one (one PUT, up to 5 GB)."""
-        with aws_errors():
-            self._client.put_object(Bucket=self.bucket, Key=key, Body=file, ContentType="video/mp4", Metadata=metadata)
+def _is_ours(metadata: dict[str, str], report: Report) -> bool:
+    """Whether an object under a report's key is a report of the same job; anybody may have put something there."""
+    return metadata.get("job") == report["job"] and metadata.get("revision", "").isdecimal()
+
+
+def _video_of(key: str, metadata: dict[str, str]) -> Video | None:
+    """Return what a video's metadata says of it; None for an object that somebody else has put there."""
+    try:
+        return Video(
+            key=key,
+            bytes=int(metadata["bytes"]),
+            seconds=float(metadata["seconds"]),
+            width=int(metadata["width"]),
+            height=int(metadata["height"]),
+            sha256=metadata["sha256"],
+        )
+    except (KeyError, ValueError):
+        return None

@@ -1,68 +1,118 @@
-"""The Jobs table: one item a job, with its files, its folder, the queue and the slots.
+"""The Jobs table: one item a job, with its uploads, its folder, the queue and the account.
 
 Every change of state is one conditional write or one transaction, so any number of functions may run at once and any
-may die anywhere.
+may die anywhere. botocore may resend a write that DynamoDB has applied, and DynamoDB then answers that the condition
+fails: every single conditional write carries an id of its own, and a conflict is believed only after the item was read
+and holds another's. Transactions carry botocore's ClientRequestToken, which does the same (DynamoDB,
+"TransactWriteItems").
 
 ===============  ======================  ====================================================================
 pk               sk                      what
 ===============  ======================  ====================================================================
-JOB#<job>        JOB                     the job; with ``open`` it is in the sparse index that the schedule reads
+JOB#<job>        JOB                     the job; with ``open`` it is in the sparse index that the sweep reads
 JOB#<job>        SOUND#<hash>            a voice file (or another sound) of the job's name
 JOB#<job>        JSON#<hash>             a settings JSON of the job's name
 FOLDER#<folder>  IMAGE#<job>#<hash>      a picture of the folder; <job> is the job whose name it has
 FOLDER#<folder>  SETTINGS#<hash>         the folder's settings.json
-FOLDER#<folder>  STATE                   when pictures and settings last changed; whether a walk is under way
+FOLDER#<folder>  STATE                   when pictures and settings last changed, how many pictures there are, and
+                                         when the folder is re-evaluated (with ``open`` while it is)
 FOLDER#<folder>  OPEN#<job>              a job that the folder's pictures or settings may still change
-QUEUE            <time>#<job>            a queued job, oldest first
-SLOTS            SLOTS                   slots, the open create, hold, backoff, pause, budget
-TASK#<task>      TASK                    a task id ever used
+QUEUE#<model>    <time>#<job>            a queued job, oldest first
+ACCOUNT          ACCOUNT                 tasks in flight, the open create, circuit breaker, pause, budget
+TASK#<task>      TASK                    a task id that is ours, or may be
 CHECK#<what>     CHECK                   a portrait check's answer (expires)
-PACE             PACE                    what finished jobs took
+PACE#<model>     PACE                    what finished tasks took
 WAKE             WAKE                    when the next wake-up message arrives
 ===============  ======================  ====================================================================
 """
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass
+import secrets
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from portraitcast.adapters.aws import aws_errors
-from portraitcast.errors import ConflictError, TryLaterError
-from portraitcast.domain.job import AT_PROVIDER, File, Job, known_fields
-from portraitcast.domain.uploads import Kind, Name, short_hash
-from portraitcast.domain.account import Slots
+from portraitcast.adapters.records import from_attribute, from_item, from_plain, to_attribute, to_item, to_plain
+from portraitcast.domain.account import Account
+from portraitcast.domain.job import Boxes, Job
+from portraitcast.domain.matching import LIST_MAX, Pictures
+from portraitcast.domain.models import DEFAULT
 from portraitcast.domain.polling import Pace
+from portraitcast.domain.problems import Problem
+from portraitcast.domain.uploads import Kind, Name, Upload, classify, short_hash
+from portraitcast.errors import ConflictError, TryLaterError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from mypy_boto3_dynamodb import DynamoDBClient
 
-SEQUENCER_WIDTH: Final = 40  # S3: compare sequencers after padding the shorter with zeros on the right
-GONE_DAYS: Final = 14  # SQS keeps a message no longer, so no older event can come
+DELETED_DAYS: Final = 14  # Amazon SQS keeps a message no longer, so no older event can come
 CHECK_DAYS: Final = 30
 DAY: Final = 86_400
-# s behind its time until a walk counts as lost and another may begin. Well below the queue's visibility timeout: who
-# died between claiming a walk and sending its message is the one whose own message comes again.
-WALK_PATIENCE: Final = 60.0
+# s behind its time until a re-evaluation counts as lost and another may begin. Well below the queue's visibility
+# timeout: who died between claiming it and sending its message is the one whose own message comes again.
+OVERDUE: Final = 60.0
 TRIES: Final = 30  # of a compare-and-swap; each round somebody else has got on
+PLACE_MAX: Final = 1_000  # queue entries that are counted for a report: some 10 read units
+LENGTH_MAX: Final = 10_000  # queue entries that a sweep counts for the dashboard
 
 Item = dict[str, Any]
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Folder:
-    """A folder's state: when its pictures and its settings.json last changed, and its settings files."""
+    """A folder's state: when its pictures and its settings.json last changed, how many pictures, its settings files.
 
-    changed: str = ""  # differs whenever a picture or the settings changed
+    `changes` differs whenever a picture or the settings changed.
+    """
+
+    changes: int = 0
     images_at: float = 0.0
     settings_at: float = 0.0
-    settings: list[File] | None = None
+    pictures: int = 0
+    reevaluate_at: float | None = None
+    settings: tuple[Upload, ...] = ()
 
 
-class Table:
+@dataclass(frozen=True, slots=True)
+class JobFiles:
+    """A job with the sounds and settings JSONs of its name; deleted ones are left out."""
+
+    job: Job | None
+    sounds: tuple[Upload, ...]
+    jsons: tuple[Upload, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class QueueEntry:
+    """A queued job: its key in the queue, and from when on it may be sent."""
+
+    key: str
+    job: str
+    ready_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class OpenEntries:
+    """A page of what the sweep must look at: ids of jobs and of folders, and the cursor of the next page."""
+
+    jobs: tuple[str, ...]
+    folders: tuple[str, ...]
+    cursor: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """A job and the account as they were written together, and the account as it was before."""
+
+    job: Job
+    account: Account
+    account_before: Account
+
+
+class JobsTable:
     """Adapter of the Jobs table; raises `ConflictError` and `TryLaterError`."""
 
     def __init__(self, client: DynamoDBClient, name: str) -> None:
@@ -73,104 +123,86 @@ class Table:
     def job(self, job: str) -> Job | None:
         """Read one job, consistently."""
         item = self._get(f"JOB#{job}", "JOB")
-        return _job(item) if item else None
+        return from_item(Job, item) if item else None
 
-    def job_and_files(self, job: str) -> tuple[Job | None, list[File], list[File]]:
+    def job_files(self, job: str) -> JobFiles:
         """Read a job with its sounds and its settings JSONs in one consistent query."""
         found: Job | None = None
-        sounds: list[File] = []
-        jsons: list[File] = []
+        sounds: list[Upload] = []
+        jsons: list[Upload] = []
         for item in self._query(f"JOB#{job}"):
             sk = item["sk"]["S"]
             if sk == "JOB":
-                found = _job(item)
-            elif sk.startswith("SOUND#"):
-                sounds.append(_file(item))
-            elif sk.startswith("JSON#"):
-                jsons.append(_file(item))
-        return found, [f for f in sounds if not f.gone], [f for f in jsons if not f.gone]
+                found = from_item(Job, item)
+            else:
+                (sounds if sk.startswith("SOUND#") else jsons).extend(_present(iter([item])))
+        return JobFiles(found, tuple(sounds), tuple(jsons))
 
-    def commit(self, *, job: Job | None = None, slots: Slots | None = None, task: str | None = None) -> None:
-        """Write a job and/or the slots (and a task id never used before) in one transaction.
+    def save(
+        self, job: Job, *, was: Job | None, account: Account | None = None, tasks: tuple[str, ...] = ()
+    ) -> tuple[Job, Account | None]:
+        """Write a job (and the account, and task ids never used before) in one transaction; return them as written.
 
         Queue and OPEN entries follow from the job. Raises `ConflictError` when anything changed since it was read.
         """
-        writes: list[Item] = []
-        if job is not None:
-            writes += self._job_writes(job)
-        if slots is not None:
-            writes.append(self._put({**_key("SLOTS", "SLOTS"), "doc": _doc(_raised(slots.as_dict()))}, slots.version))
-        if task is not None and job is not None:
-            writes.append(
-                {
-                    "Put": {
-                        "TableName": self._name,
-                        "Item": {
-                            **_key(f"TASK#{task}", "TASK"),
-                            "job": {"S": job.id},
-                            "attempt": {"N": str(job.attempt)},
-                        },
-                        "ConditionExpression": "attribute_not_exists(pk)",
-                    }
-                }
-            )
-        with aws_errors():
-            if len(writes) == 1 and "Put" in writes[0]:
-                self._client.put_item(**writes[0]["Put"])
-            else:
-                self._client.transact_write_items(TransactItems=writes)  # type: ignore[arg-type]  # plain dicts by design
-        if job is not None:
-            job.version += 1
-            job.stored_queue_key, job.stored_look_in = job.queue_key, list(job.look_in)
-        if slots is not None:
-            slots.version += 1
+        written = replace(job, version=job.version + 1)
+        writes = [self._versioned(_job_item(written), job.version), *self._entries(written, was)]
+        changed = None
+        if account is not None:
+            changed = replace(account, version=account.version + 1)
+            item = {**_key("ACCOUNT", "ACCOUNT"), **to_item(changed)}
+            writes.append(self._versioned(item, account.version))
+        for task in tasks:
+            item = {**_key(f"TASK#{task}", "TASK"), "job": {"S": job.id}, "attempt": {"N": str(job.attempt)}}
+            condition = "attribute_not_exists(pk)"
+            writes.append({"Put": {"TableName": self._name, "Item": item, "ConditionExpression": condition}})
+        self._write(writes)
+        return written, changed
 
-    def _job_writes(self, job: Job) -> list[Item]:
-        item = {
-            **_key(f"JOB#{job.id}", "JOB"),
-            "name": {"S": job.name},
-            "status": {"S": job.status},
-            "doc": _doc(_raised(job.as_dict())),
-        }
-        if job.untold or job.status in AT_PROVIDER or job.lingering:
-            item["open"] = {"S": "open"}
-        writes = [self._put(item, job.version)]
-        if job.queue_key != job.stored_queue_key:
-            if job.stored_queue_key:
-                writes.append(self._delete("QUEUE", job.stored_queue_key))
-            if job.queue_key:
-                writes.append(
-                    {"Put": {"TableName": self._name, "Item": {**_key("QUEUE", job.queue_key), "job": {"S": job.id}}}}
-                )
-        gone = set(job.stored_look_in) - set(job.look_in)
-        writes += [self._delete(f"FOLDER#{folder}", f"OPEN#{job.id}") for folder in gone]
-        for folder in set(job.look_in) - set(job.stored_look_in):
-            entry = {**_key(f"FOLDER#{folder}", f"OPEN#{job.id}"), "job": {"S": job.id}}
-            writes.append({"Put": {"TableName": self._name, "Item": entry}})
-        return writes
+    def update(self, job_id: str, change: Callable[[Job], Job | None]) -> Job | None:
+        """Read, change and write a job until nobody was in between; None when `change` gives None, or there is no job.
 
-    def change(
-        self, job: str, change: Callable[[Job, Slots], bool], *, with_slots: bool = True, task: str | None = None
-    ) -> Job | None:
-        """Read, change and write a job (and the slots) until nobody was in between.
-
-        `change` returns False to leave everything as it is. Returns the job as written, or None when it was left.
+        A change that changes nothing is written by nobody.
         """
         for _ in range(TRIES):
-            current = self.job(job)
-            slots = self.slots() if with_slots else Slots()
-            if current is None or not change(current, slots):
+            job = self.job(job_id)
+            changed = change(job) if job else None
+            if changed is None:
                 return None
+            if changed == job:
+                return job
             try:
-                self.commit(job=current, slots=slots if with_slots else None, task=task)
+                return self.save(changed, was=job)[0]
             except ConflictError:
                 continue
-            return current
-        raise TryLaterError(f"job {job} is being changed by too many at once")
+        raise TryLaterError(f"job {job_id} is being changed by too many at once")
 
-    def open_jobs(self, cursor: str | None, limit: int) -> tuple[list[str], str | None]:
-        """List a page of jobs that are at the provider or not told: ids, and the cursor of the next page."""
-        start = {"open": {"S": "open"}, **_key(f"JOB#{cursor}", "JOB")} if cursor else None
+    def update_both(
+        self,
+        job_id: str,
+        change: Callable[[Job, Account], tuple[Job, Account] | None],
+        *,
+        tasks: tuple[str, ...] = (),
+    ) -> Changed | None:
+        """Read, change and write a job and the account together until nobody was in between; None as in `update`."""
+        for _ in range(TRIES):
+            job, account = self.job(job_id), self.account()
+            changed = change(job, account) if job else None
+            if changed is None:
+                return None
+            try:
+                written, after = self.save(changed[0], was=job, account=changed[1], tasks=tasks)
+            except ConflictError:
+                continue
+            return Changed(written, after or account, account)
+        raise TryLaterError(f"job {job_id} is being changed by too many at once")
+
+    def open_entries(self, cursor: str | None, limit: int) -> OpenEntries:
+        """List a page of what the sweep must look at."""
+        start: Item = {}
+        if cursor:
+            pk, _, sk = cursor.partition(" ")
+            start = {"ExclusiveStartKey": {"open": {"S": "open"}, **_key(pk, sk)}}
         with aws_errors():
             answer = self._client.query(
                 TableName=self._name,
@@ -179,254 +211,274 @@ class Table:
                 ExpressionAttributeNames={"#o": "open"},
                 ExpressionAttributeValues={":o": {"S": "open"}},
                 Limit=limit,
-                **({"ExclusiveStartKey": start} if start else {}),  # type: ignore[arg-type]
+                **start,
             )
-        ids = [str(item["pk"]["S"]).removeprefix("JOB#") for item in answer["Items"]]
-        return ids, ids[-1] if ids and answer.get("LastEvaluatedKey") else None
+        keys = [(str(item["pk"]["S"]), str(item["sk"]["S"])) for item in answer["Items"]]
+        more = keys[-1] if keys and answer.get("LastEvaluatedKey") else None
+        return OpenEntries(
+            tuple(pk.removeprefix("JOB#") for pk, _ in keys if pk.startswith("JOB#")),
+            tuple(pk.removeprefix("FOLDER#") for pk, _ in keys if pk.startswith("FOLDER#")),
+            " ".join(more) if more else None,
+        )
+
+    def _entries(self, job: Job, was: Job | None) -> list[Item]:
+        """Return the writes that move a job's queue and OPEN entries."""
+        before, after = _queue_entry(was) if was else None, _queue_entry(job)
+        writes = []
+        if before != after:
+            if before and (after is None or before[:2] != after[:2]):
+                writes.append(self._delete(*before[:2]))
+            if after:
+                pk, sk, ready_at = after
+                item = {**_key(pk, sk), "job": {"S": job.id}, "ready_at": to_attribute(ready_at)}
+                writes.append({"Put": {"TableName": self._name, "Item": item}})
+        left = set(was.open_folders) if was else set()
+        writes += [self._delete(f"FOLDER#{folder}", f"OPEN#{job.id}") for folder in left - set(job.open_folders)]
+        for folder in set(job.open_folders) - left:
+            item = {**_key(f"FOLDER#{folder}", f"OPEN#{job.id}"), "job": {"S": job.id}}
+            writes.append({"Put": {"TableName": self._name, "Item": item}})
+        return writes
 
     # ------------------------------------------------------------------ the queue
-    def queue(self, limit: int, *, after: str | None = None) -> list[tuple[str, str]]:
-        """List the oldest queued jobs (those behind a queue key), consistently: (queue key, job id)."""
+    def queue(self, model: str, limit: int, *, after: str | None = None) -> list[QueueEntry]:
+        """List a page of a model's oldest queued jobs (those behind a queue key), consistently."""
         behind = (after + "~", "~") if after else None
-        return [(item["sk"]["S"], item["job"]["S"]) for item in self._query("QUEUE", between=behind, limit=limit)]
+        items = self._query(f"QUEUE#{model}", between=behind, limit=limit)
+        return [
+            QueueEntry(item["sk"]["S"], item["job"]["S"], float(item.get("ready_at", {"N": "0"})["N"])) for item in items
+        ]
 
-    def queue_length(self) -> int:
-        """Count the queued jobs."""
-        count, start = 0, None
+    def queue_length(self, models: tuple[str, ...]) -> int:
+        """Count the queued jobs, up to `LENGTH_MAX` of a model; not consistently, since nothing is decided by it."""
+        return sum(self._count(f"QUEUE#{model}") for model in models)
+
+    def place(self, job: Job) -> tuple[int | None, int | None]:
+        """Return a queued job's place (1 is next) and the queue's length; None beyond `PLACE_MAX` entries."""
+        if job.queue_key is None:
+            return None, None
+        with aws_errors():
+            answer = self._client.query(
+                TableName=self._name,
+                KeyConditionExpression="pk = :p",
+                ExpressionAttributeValues={":p": {"S": f"QUEUE#{_model(job)}"}},
+                ProjectionExpression="sk",
+                Limit=PLACE_MAX,
+                ConsistentRead=True,
+            )
+        keys = [item["sk"]["S"] for item in answer["Items"]]
+        complete = "LastEvaluatedKey" not in answer
+        before = sum(1 for key in keys if key < job.queue_key)
+        known = complete or (bool(keys) and job.queue_key <= keys[-1])
+        return (before + 1 if known else None), (len(keys) if complete else None)
+
+    def _count(self, pk: str) -> int:
+        count, more = 0, {}
         while True:
-            more: Item = {"ExclusiveStartKey": start} if start else {}
             with aws_errors():
                 answer = self._client.query(
                     TableName=self._name,
                     KeyConditionExpression="pk = :p",
-                    ExpressionAttributeValues={":p": {"S": "QUEUE"}},
+                    ExpressionAttributeValues={":p": {"S": pk}},
                     Select="COUNT",
-                    **more,
+                    Limit=LENGTH_MAX - count,
+                    **more,  # type: ignore[arg-type]  # the key where the last page ended
                 )
             count += answer["Count"]
-            if not (start := answer.get("LastEvaluatedKey")):
+            if count >= LENGTH_MAX or not (key := answer.get("LastEvaluatedKey")):
                 return count
+            more = {"ExclusiveStartKey": key}
 
-    def place(self, queue_key: str) -> tuple[int | None, int | None]:
-        """Return a queue entry's place (1 is next) and the queue's length; None where one page can't tell."""
-        up_to_it, complete = self._count("sk <= :s", queue_key)
-        behind_it, all_of_them = self._count("sk > :s", queue_key)
-        place = max(1, up_to_it) if complete else None
-        return place, place + behind_it if place is not None and all_of_them else None
+    # ------------------------------------------------------------------ uploads
+    def upload(self, name: Name) -> Upload | None:
+        """Read what is known of a key, a deleted marker too, consistently."""
+        item = self._get(*_place(name))
+        return _upload(item) if item else None
 
-    def _count(self, condition: str, queue_key: str) -> tuple[int, bool]:
-        with aws_errors():
-            answer = self._client.query(
-                TableName=self._name,
-                KeyConditionExpression=f"pk = :p AND {condition}",
-                ExpressionAttributeValues={":p": {"S": "QUEUE"}, ":s": {"S": queue_key}},
-                Select="COUNT",
-            )
-        return answer["Count"], not answer.get("LastEvaluatedKey")
+    def note_upload(self, upload: Upload, known: Upload | None) -> None:
+        """Remember what is under a key now, in place of what was known (`upload`'s answer).
 
-    # ------------------------------------------------------------------ files
-    def put_file(self, name: Name, file: File) -> bool:
-        """Remember what is under a key now; False when this version, or a later event, is known already."""
-        pk, sk = _place(name)
-        item = {
-            **_key(pk, sk),
-            "seq": {"S": file.sequencer.ljust(SEQUENCER_WIDTH, "0") if file.sequencer else ""},
-            "ver": {"S": "gone" if file.gone else file.version},
-            "doc": _doc(asdict(file)),
+        A picture or a settings.json changes its folder's state in the same transaction. Raises `ConflictError`.
+        """
+        pk, sk = _place(upload.name)
+        item = {**_key(pk, sk), **_upload_attributes(upload)}
+        if upload.deleted:
+            item["expires"] = {"N": str(int(upload.noticed_at) + DELETED_DAYS * DAY)}
+        put: Item = {"TableName": self._name, "Item": item, "ConditionExpression": "attribute_not_exists(pk)"}
+        if known is not None:
+            put["ConditionExpression"] = "tag = :t AND seq = :s"
+            put["ExpressionAttributeValues"] = {":t": {"S": _tag(known)}, ":s": {"S": known.sequencer}}
+        same = known is not None and known.is_same_version(upload)
+        kind = upload.name.kind
+        if same or not (kind.is_picture or kind is Kind.FOLDER_SETTINGS):
+            self._write([{"Put": put}])
+            return
+        here, before = not upload.deleted, known is not None and not known.deleted
+        state: Item = {
+            "TableName": self._name,
+            "Key": _key(pk, "STATE"),
+            "UpdateExpression": "SET #at = :now ADD changes :one, pictures :more",
+            "ExpressionAttributeNames": {"#at": "images_at" if kind.is_picture else "settings_at"},
+            "ExpressionAttributeValues": {
+                ":now": to_attribute(upload.noticed_at),
+                ":one": {"N": "1"},
+                ":more": {"N": str(here - before if kind.is_picture else 0)},
+            },
         }
-        if file.gone:
-            item["expires"] = {"N": str(int(file.noticed_at) + GONE_DAYS * DAY)}
-        try:
-            with aws_errors():
-                if file.sequencer:
-                    self._client.put_item(
-                        TableName=self._name,
-                        Item=item,
-                        ConditionExpression="attribute_not_exists(pk) OR (seq <= :s AND ver <> :v)",
-                        ExpressionAttributeValues={":s": item["seq"], ":v": item["ver"]},
-                    )
-                else:  # found without an event (a scan): looked at just now; the last event's place in the order stays
-                    values = {":s": item["seq"], ":v": item["ver"], ":d": item["doc"]}
-                    if file.gone:
-                        values[":e"] = item["expires"]
-                    self._client.update_item(
-                        TableName=self._name,
-                        Key=_key(pk, sk),
-                        UpdateExpression="SET ver = :v, doc = :d, seq = if_not_exists(seq, :s)"
-                        + (", expires = :e" if file.gone else " REMOVE expires"),
-                        ConditionExpression="attribute_not_exists(pk) OR ver <> :v",
-                        ExpressionAttributeValues=values,
-                    )
-        except ConflictError:
-            return False
-        return True
+        self._write([{"Put": put}, {"Update": state}])
 
-    def update_file(self, name: Name, file: File) -> None:
-        """Keep what was found out about a version, unless another version has come."""
-        pk, sk = _place(name)
+    def keep_reading(self, upload: Upload) -> None:
+        """Keep what reading a version found (facts, text, refused), unless another version has come."""
+        found = {
+            "unread": to_attribute(upload.unread),
+            "refused": to_attribute(upload.refused),
+            "text": to_attribute(upload.text),
+            "facts": to_attribute(to_plain(upload.facts)),
+        }
         try:
             with aws_errors():
                 self._client.update_item(
                     TableName=self._name,
-                    Key=_key(pk, sk),
-                    UpdateExpression="SET doc = :d",
-                    ConditionExpression="ver = :v",
+                    Key=_key(*_place(upload.name)),
+                    UpdateExpression="SET " + ", ".join(f"#{name} = :{name}" for name in found),
+                    ConditionExpression="tag = :tag",
+                    ExpressionAttributeNames={f"#{name}": name for name in found},
                     ExpressionAttributeValues={
-                        ":d": _doc(asdict(file)),
-                        ":v": {"S": "gone" if file.gone else file.version},
+                        **{f":{name}": value for name, value in found.items()},
+                        ":tag": {"S": _tag(upload)},
                     },
                 )
         except ConflictError:
-            return  # what was found out is about a version that is no longer there
+            return  # what was found is about a version that is no longer there
 
-    def same_name_images(self, folder: str, job: str) -> list[File]:
+    def same_name_pictures(self, folder: str, job: str) -> tuple[Upload, ...]:
         """List the pictures of a folder that have a job's name, consistently."""
-        files = [_file(item) for item in self._query(f"FOLDER#{folder}", prefix=f"IMAGE#{job}#")]
-        return [f for f in files if not f.gone]
+        return tuple(_present(self._query(f"FOLDER#{folder}", prefix=f"IMAGE#{job}#")))
 
-    def images(self, folder: str, most: int) -> tuple[list[File], int]:
-        """List up to `most` pictures of a folder and count all, consistently."""
-        files: list[File] = []
-        count = 0
-        for item in self._query(f"FOLDER#{folder}", prefix="IMAGE#"):
-            file = _file(item)
-            if not file.gone:
-                count += 1
-                if len(files) < most:
-                    files.append(file)
-        return files, count
+    def pictures(self, folder: str, count: int) -> Pictures:
+        """List up to 20 pictures of a folder, which has `count` by its state: no more are read than are shown."""
+        found: list[Upload] = []
+        if count > 0:
+            for upload in _present(self._query(f"FOLDER#{folder}", prefix="IMAGE#", page=LIST_MAX + 1)):
+                found.append(upload)
+                if len(found) >= min(LIST_MAX, count):
+                    break
+        return Pictures(tuple(found), max(count, len(found)) if len(found) == LIST_MAX else len(found))
 
     # ------------------------------------------------------------------ folders
     def folder(self, folder: str) -> Folder:
         """Read a folder's state and its settings files in one consistent query."""
-        state = Folder(settings=[])
+        state = Folder()
+        settings: list[Upload] = []
         for item in self._query(f"FOLDER#{folder}", prefix="S"):
             if item["sk"]["S"] == "STATE":
-                state.images_at = float(item.get("images_at", {"N": "0"})["N"])
-                state.settings_at = float(item.get("settings_at", {"N": "0"})["N"])
-                state.changed = item.get("changes", {"N": "0"})["N"]
-            elif not (file := _file(item)).gone:
-                state.settings = [*(state.settings or []), file]
-        return state
+                state = from_item(Folder, item)
+            else:
+                settings.extend(_present(iter([item])))
+        return replace(state, settings=tuple(settings))
 
-    def folder_changes(self, folder: str) -> str:
+    def folder_changes(self, folder: str) -> int:
         """Return a value that differs whenever a picture or the settings of a folder changed, consistently."""
         item = self._get(f"FOLDER#{folder}", "STATE")
-        return item.get("changes", {"N": "0"})["N"] if item else ""
-
-    def note_change(self, folder: str, *, pictures: bool, now: float) -> None:
-        """Note that a picture (or the settings.json) of a folder changes now; said before the file is written."""
-        with aws_errors():
-            self._client.update_item(
-                TableName=self._name,
-                Key=_key(f"FOLDER#{folder}", "STATE"),
-                UpdateExpression="SET #at = :now ADD changes :one",
-                ExpressionAttributeNames={"#at": "images_at" if pictures else "settings_at"},
-                ExpressionAttributeValues={":now": {"N": repr(now)}, ":one": {"N": "1"}},
-            )
+        return from_item(Folder, item).changes if item else 0
 
     def open_in(self, folder: str, cursor: str | None, limit: int) -> tuple[list[str], str | None]:
         """List a page of the jobs that a folder's pictures or settings may still change, and the next page's cursor."""
-        after = f"OPEN#{cursor}" if cursor else "OPEN#"
-        items = list(self._query(f"FOLDER#{folder}", between=(after + "~" if cursor else after, "OPEN#~"), limit=limit))
+        after = f"OPEN#{cursor}~" if cursor else "OPEN#"
+        items = list(self._query(f"FOLDER#{folder}", between=(after, "OPEN#~"), limit=limit))
         ids = [item["job"]["S"] for item in items]
         return ids, ids[-1] if len(ids) == limit else None
 
-    def begin_walk(self, folder: str, *, due: float, now: float) -> bool:
-        """Claim the walk over a folder's jobs that is due then; False when one is already on its way."""
-        try:
-            with aws_errors():
-                self._client.update_item(
-                    TableName=self._name,
-                    Key=_key(f"FOLDER#{folder}", "STATE"),
-                    UpdateExpression="SET walk_at = :due",
-                    ConditionExpression="attribute_not_exists(walk_at) OR walk_at < :late",
-                    ExpressionAttributeValues={":due": {"N": repr(due)}, ":late": {"N": repr(now - WALK_PATIENCE)}},
-                )
-        except ConflictError:
-            return False
-        return True
+    def claim_reevaluation(self, folder: str, *, due: float, now: float) -> bool:
+        """Claim the re-evaluation of a folder's jobs that is due then; False when one is already on its way."""
+        return self._claim(
+            _key(f"FOLDER#{folder}", "STATE"),
+            "SET reevaluate_at = :due, #o = :o",
+            "attribute_not_exists(reevaluate_at) OR reevaluate_at < :late",
+            {":due": to_attribute(due), ":late": to_attribute(now - OVERDUE), ":o": {"S": "open"}},
+            {"#o": "open"},
+        )
 
-    def claim_wake(self, at: float, now: float) -> bool:
-        """Claim the wake-up at a time; False when one no later is on its way already, so that a storm makes few."""
-        try:
-            with aws_errors():
-                self._client.update_item(
-                    TableName=self._name,
-                    Key=_key("WAKE", "WAKE"),
-                    UpdateExpression="SET wake_at = :at",
-                    ConditionExpression="attribute_not_exists(wake_at) OR wake_at < :now OR wake_at > :at",
-                    ExpressionAttributeValues={":at": {"N": repr(at)}, ":now": {"N": repr(now)}},
-                )
-        except ConflictError:
-            return False
-        return True
+    def postpone_reevaluation(self, folder: str, due: float) -> None:
+        """Say that the re-evaluation on its way comes later: pictures still arrive."""
+        self._update_state(folder, "SET reevaluate_at = :due, #o = :o", {":due": to_attribute(due), ":o": {"S": "open"}})
 
-    def postpone_walk(self, folder: str, due: float) -> None:
-        """Say that the walk on its way comes later: pictures still arrive."""
+    def end_reevaluation(self, folder: str) -> None:
+        """Give the claim back; said before the folder is read, so that a later change begins another."""
+        self._update_state(folder, "REMOVE reevaluate_at, #o", {})
+
+    def _update_state(self, folder: str, expression: str, values: Item) -> None:
+        more: Item = {"ExpressionAttributeValues": values} if values else {}
         with aws_errors():
             self._client.update_item(
                 TableName=self._name,
                 Key=_key(f"FOLDER#{folder}", "STATE"),
-                UpdateExpression="SET walk_at = :due",
-                ExpressionAttributeValues={":due": {"N": repr(due)}},
+                UpdateExpression=expression,
+                ExpressionAttributeNames={"#o": "open"},
+                **more,
             )
 
-    def end_walk(self, folder: str) -> None:
-        """Give the claim back; said before the walk looks, so that a later change begins another."""
-        with aws_errors():
-            self._client.update_item(
-                TableName=self._name, Key=_key(f"FOLDER#{folder}", "STATE"), UpdateExpression="REMOVE walk_at"
-            )
+    def claim_wake(self, at: float, now: float) -> bool:
+        """Claim the wake-up at a time; False when one no later is on its way already, so that a storm makes few."""
+        return self._claim(
+            _key("WAKE", "WAKE"),
+            "SET wake_at = :at",
+            "attribute_not_exists(wake_at) OR wake_at < :now OR wake_at > :at",
+            {":at": to_attribute(at), ":now": to_attribute(now)},
+        )
 
-    # ------------------------------------------------------------------ slots, tasks, checks, pace
-    def slots(self) -> Slots:
-        """Read the slots item, consistently."""
-        item = self._get("SLOTS", "SLOTS")
-        return Slots.from_dict(json.loads(item["doc"]["S"])) if item else Slots()
+    # ------------------------------------------------------------------ account, tasks, checks, pace
+    def account(self) -> Account:
+        """Read the account, consistently."""
+        item = self._get("ACCOUNT", "ACCOUNT")
+        return from_item(Account, item) if item else Account()
 
-    def change_slots(self, change: Callable[[Slots], bool]) -> Slots | None:
-        """Read, change and write the slots until nobody was in between; None when `change` left them as they are."""
+    def save_account(self, account: Account) -> Account:
+        """Write the account, return it as written; raises `ConflictError` when it changed since it was read."""
+        written = replace(account, version=account.version + 1)
+        self._write([self._versioned({**_key("ACCOUNT", "ACCOUNT"), **to_item(written)}, account.version)])
+        return written
+
+    def update_account(self, change: Callable[[Account], Account]) -> tuple[Account, Account]:
+        """Read, change and write the account until nobody was in between; return it as it was and as it is."""
         for _ in range(TRIES):
-            slots = self.slots()
-            if not change(slots):
-                return None
+            account = self.account()
+            changed = change(account)
+            if changed == account:
+                return account, account
             try:
-                self.commit(slots=slots)
+                return account, self.save_account(changed)
             except ConflictError:
                 continue
-            return slots
-        raise TryLaterError("the slots are being changed by too many at once")
+        raise TryLaterError("the account is being changed by too many at once")
 
-    def owner_of_task(self, task: str) -> str | None:
-        """Return the job that a task id was used for, or None for a task that is not ours."""
-        item = self._get(f"TASK#{task}", "TASK")
-        return str(item["job"]["S"]) if item else None
+    def is_known_task(self, task: str) -> bool:
+        """Say whether a task id is ours, or was one of several that may have been."""
+        return self._get(f"TASK#{task}", "TASK") is not None
 
-    def check(self, what: str) -> dict[str, Any] | None:
-        """Return a remembered portrait check, or None."""
+    def check(self, what: str) -> Boxes | Problem | None:
+        """Return a remembered portrait check: what it found, or why it refused; None when there is none."""
         item = self._get(f"CHECK#{what}", "CHECK")
-        return dict(json.loads(item["doc"]["S"])) if item else None
+        if item is None:
+            return None
+        return from_item(Boxes, item) if "face" in item else from_item(Problem, item)
 
-    def put_check(self, what: str, answer: dict[str, Any], now: float) -> None:
+    def put_check(self, what: str, answer: Boxes | Problem, now: float) -> None:
         """Remember a portrait check's answer for a month."""
-        item = {
-            **_key(f"CHECK#{what}", "CHECK"),
-            "doc": _doc(answer),
-            "expires": {"N": str(int(now) + CHECK_DAYS * DAY)},
-        }
+        expires = {"N": str(int(now) + CHECK_DAYS * DAY)}
         with aws_errors():
-            self._client.put_item(TableName=self._name, Item=item)
+            self._client.put_item(
+                TableName=self._name, Item={**_key(f"CHECK#{what}", "CHECK"), **to_item(answer), "expires": expires}
+            )
 
-    def pace(self) -> Pace:
-        """Read what finished jobs took; a new stack starts with an assumption."""
-        item = self._get("PACE", "PACE")
-        return Pace(**known_fields(Pace, json.loads(item["doc"]["S"]))) if item else Pace()
+    def pace(self, model: str) -> Pace:
+        """Read what finished tasks of a model took; a new stack starts with an assumption."""
+        item = self._get(f"PACE#{model}", "PACE")
+        return from_item(Pace, item) if item else Pace()
 
-    def put_pace(self, pace: Pace) -> None:
-        """Write what finished jobs took. The last writer wins: it is a running mean."""
+    def put_pace(self, model: str, pace: Pace) -> None:
+        """Write what finished tasks took. The last writer wins: it is a running mean."""
         with aws_errors():
-            self._client.put_item(TableName=self._name, Item={**_key("PACE", "PACE"), "doc": _doc(asdict(pace))})
+            self._client.put_item(TableName=self._name, Item={**_key(f"PACE#{model}", "PACE"), **to_item(pace)})
 
     # ------------------------------------------------------------------ plumbing
     def _get(self, pk: str, sk: str) -> Item | None:
@@ -435,8 +487,15 @@ class Table:
         return answer.get("Item")
 
     def _query(
-        self, pk: str, *, prefix: str | None = None, between: tuple[str, str] | None = None, limit: int | None = None
+        self,
+        pk: str,
+        *,
+        prefix: str | None = None,
+        between: tuple[str, str] | None = None,
+        limit: int | None = None,
+        page: int | None = None,
     ) -> Iterator[Item]:
+        """Yield the items of a partition, `limit` at most; `page` bounds what one call reads."""
         condition = "pk = :p"
         values: Item = {":p": {"S": pk}}
         if prefix is not None:
@@ -445,7 +504,7 @@ class Table:
         if between is not None:
             condition += " AND sk BETWEEN :a AND :b"
             values |= {":a": {"S": between[0]}, ":b": {"S": between[1]}}
-        more: Item = {"Limit": limit} if limit else {}
+        more: Item = {"Limit": limit or page} if limit or page else {}
         left = limit
         while True:
             with aws_errors():
@@ -464,17 +523,70 @@ class Table:
                 return
             more["ExclusiveStartKey"] = key
 
-    def _put(self, item: Item, version: int) -> Item:
-        put: Item = {"TableName": self._name, "Item": {**item, "v": {"N": str(version + 1)}}}
+    def _versioned(self, item: Item, version: int) -> Item:
+        put: Item = {"TableName": self._name, "Item": item}
         if version == 0:
             put["ConditionExpression"] = "attribute_not_exists(pk)"
         else:
-            put["ConditionExpression"] = "v = :v"
+            put["ConditionExpression"] = "version = :v"
             put["ExpressionAttributeValues"] = {":v": {"N": str(version)}}
         return {"Put": put}
 
+    def _write(self, writes: list[Item]) -> None:
+        """Write one put, or several writes in one transaction."""
+        if len(writes) > 1:
+            with aws_errors():
+                self._client.transact_write_items(TransactItems=writes)  # type: ignore[arg-type]  # plain dicts by design
+            return
+        put = writes[0]["Put"]
+        mine = secrets.token_hex(8)
+        put["Item"]["written_by"] = {"S": mine}
+        try:
+            with aws_errors():
+                self._client.put_item(**put)
+        except ConflictError:
+            if not self._was_written(put["Item"], mine):
+                raise
+
+    def _claim(self, key: Item, expression: str, condition: str, values: Item, names: Item | None = None) -> bool:
+        mine = secrets.token_hex(8)
+        more: Item = {"ExpressionAttributeNames": names} if names else {}
+        try:
+            with aws_errors():
+                self._client.update_item(
+                    TableName=self._name,
+                    Key=key,
+                    UpdateExpression=expression + ", written_by = :mine",
+                    ConditionExpression=condition,
+                    ExpressionAttributeValues={**values, ":mine": {"S": mine}},
+                    **more,
+                )
+        except ConflictError:
+            return self._was_written(key, mine)
+        return True
+
+    def _was_written(self, key: Item, mine: str) -> bool:
+        """Say whether a write that is told to conflict is our own, sent twice by botocore."""
+        there = self._get(key["pk"]["S"], key["sk"]["S"])
+        return there is not None and there.get("written_by") == {"S": mine}
+
     def _delete(self, pk: str, sk: str) -> Item:
         return {"Delete": {"TableName": self._name, "Key": _key(pk, sk)}}
+
+
+def _job_item(job: Job) -> Item:
+    item = {**_key(f"JOB#{job.id}", "JOB"), **to_item(job)}
+    if job.needs_attention:
+        item["open"] = {"S": "open"}
+    return item
+
+
+def _model(job: Job) -> str:
+    return job.inputs.settings.model if job.inputs.settings else DEFAULT
+
+
+def _queue_entry(job: Job) -> tuple[str, str, float] | None:
+    return (f"QUEUE#{_model(job)}", job.queue_key, job.ready_at) if job.queue_key else None
 
 
 def _place(name: Name) -> tuple[str, str]:
@@ -493,17 +605,28 @@ def _key(pk: str, sk: str) -> Item:
     return {"pk": {"S": pk}, "sk": {"S": sk}}
 
 
-def _doc(value: dict[str, Any]) -> Item:
-    return {"S": json.dumps(value, ensure_ascii=False, separators=(",", ":"))}
+def _tag(upload: Upload) -> str:
+    return "deleted" if upload.deleted else upload.tag
 
 
-def _raised(fields: dict[str, Any]) -> dict[str, Any]:
-    return {**fields, "version": fields["version"] + 1}
+def _upload_attributes(upload: Upload) -> Item:
+    plain = to_plain(upload)
+    del plain["name"]
+    return {name: to_attribute(value) for name, value in plain.items()} | {"key": {"S": upload.key}, "tag": {"S": _tag(upload)}, "seq": {"S": upload.sequencer}}
 
 
-def _job(item: Item) -> Job:
-    return Job.from_dict(json.loads(item["doc"]["S"]))
+def _upload(item: Item) -> Upload | None:
+    """Return an upload as it is stored, or None for a key that doesn't count by the rules of today."""
+    name = classify(item["key"]["S"])
+    if name is None:
+        return None
+    plain = {attribute: from_attribute(value) for attribute, value in item.items()}
+    return from_plain(Upload, {**plain, "sequencer": plain["seq"], "name": to_plain(name)})
 
 
-def _file(item: Item) -> File:
-    return File(**known_fields(File, json.loads(item["doc"]["S"])))
+def _present(items: Iterator[Item]) -> Iterator[Upload]:
+    """Yield the uploads of some items that are there, without deleted markers."""
+    for item in items:
+        upload = _upload(item)
+        if upload is not None and not upload.deleted:
+            yield upload

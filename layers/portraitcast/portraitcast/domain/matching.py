@@ -1,78 +1,85 @@
-"""Which files make a job, and what state they put it in. Pure: what must be read is asked of a `Lookup`."""
+"""Match a job's files: which uploads make a job, with which portrait and settings, and what is missing.
+
+Nothing here changes anything: `match` returns one of `Nothing`, `Waiting`, `Rejected` and `Ready`. What must be read
+is asked of a `Lookup`.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import posixpath
-from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Final, Protocol
+from dataclasses import asdict, dataclass, replace
+from typing import Final, Protocol, TypeAlias
 
-from portraitcast.errors import Problem, RefusalError
-from portraitcast.domain.job import QUEUED, REJECTED, WAITING, File
-from portraitcast.domain.limits import KEY_MAX_BYTES, LIST_MAX, SETTINGS_MAX_BYTES
-from portraitcast.domain.uploads import (
-    LONGEST_OUTPUT_SUFFIX,
-    PORTRAIT_SUFFIXES,
-    RESERVED_NAME,
-    VOICE_SUFFIXES,
-    Kind,
-    Name,
-    classify,
-    short_hash,
-)
+from portraitcast.domain.job import Candidates, Inputs, Portrait, SettingsFile, Voice
+from portraitcast.domain.problems import Problem, ProblemError
 from portraitcast.domain.settings import (
-    Effective,
+    SETTINGS_MAX_BYTES,
     Settings,
     claims_voice,
     effective,
     is_link,
     parse_settings,
     resolve_name,
-    show_link,
+)
+from portraitcast.domain.uploads import (
+    KEY_MAX_BYTES,
+    LONGEST_OUTPUT_SUFFIX,
+    PORTRAIT_SUFFIXES,
+    RESERVED_NAME,
+    VOICE_SUFFIXES,
+    Facts,
+    Kind,
+    Name,
+    Upload,
+    classify,
+    short_hash,
 )
 
-WITHDRAWN_OR_NOTHING: Final = "nothing"
+LIST_MAX: Final = 20  # ours: entries of a list in a report; the full count stands beside it
 
 _VOICES: Final = ", ".join(sorted(VOICE_SUFFIXES))
 _PICTURES: Final = ", ".join(sorted(PORTRAIT_SUFFIXES))
+_BEING_READ: Final = "The file is being read."
 
 
+# ---------------------------------------------------------------------- what is asked, and what is answered
 @dataclass(frozen=True, slots=True)
 class Pictures:
     """What a folder knows of its pictures: up to 20 of them, and how many there are."""
 
-    files: list[File]
+    uploads: tuple[Upload, ...]
     count: int
 
 
 class Lookup(Protocol):
-    """What `decide` may ask while it decides. Every answer is read consistently."""
+    """What `match` may ask while it matches. Every answer is read consistently."""
 
-    def same_name(self) -> list[File]:
+    def same_name(self) -> tuple[Upload, ...]:
         """Pictures of the job's folder that have its name."""
 
-    def named(self, key: str) -> File | None:
+    def named(self, key: str) -> Upload | None:
         """The picture that a settings JSON names by key, in whatever folder."""
 
     def pictures(self) -> Pictures:
         """The pictures of the job's folder."""
 
-    def facts(self, file: File) -> dict[str, Any]:
-        """What probing a voice or a picture finds: ``File.facts``."""
+    def facts(self, upload: Upload) -> Facts | None:
+        """What reading a voice or a picture found; None while it is being read."""
 
 
 @dataclass(frozen=True, slots=True)
 class Gathered:
-    """What is known when a job is decided about.
+    """What is known when a job's files are matched.
 
     `images_at` and `settings_at` are the epoch times of the folder's last change of pictures and of settings.json.
     """
 
     name: Name
-    sounds: list[File]
-    jsons: list[File]
-    folder_settings: list[File]
+    sounds: tuple[Upload, ...]
+    jsons: tuple[Upload, ...]
+    folder_settings: tuple[Upload, ...]
     images_at: float
     settings_at: float
     now: float
@@ -80,106 +87,158 @@ class Gathered:
     settle_seconds: float
 
 
-@dataclass(slots=True)
-class Decision:
-    """What a job's files come to.
+@dataclass(frozen=True, slots=True)
+class Nothing:
+    """No file here makes a job."""
 
-    Attributes
-    ----------
-    status
-        ``waiting``, ``queued``, ``rejected``, or ``nothing``: no file here makes a job.
-    ready_at
-        For ``queued``: from when on the job may be sent. For ``waiting``: when the folder will have settled, or None.
-    shared
-        The problem lies in a file that other jobs use too; a new one is another try.
-    own, all_own
-        Tags of the job's own files in use (`File.tag`), and of all its voices and JSONs; they tell a new upload from a
-        repeated event.
-    """
 
-    status: str
-    stem: str
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """Something is missing, must be answered, or hasn't arrived whole; `again_at` when time alone may change that."""
+
+    inputs: Inputs
     problem: Problem | None = None
-    shared: bool = False
     message: str = ""
-    voice: dict[str, Any] | None = None
-    portrait: dict[str, Any] | None = None
-    settings_files: list[dict[str, Any]] = field(default_factory=list)
-    settings: dict[str, Any] | None = None
-    candidates: dict[str, Any] | None = None
-    ready_at: float | None = None
-    own: list[str] = field(default_factory=list)
-    all_own: list[str] = field(default_factory=list)
-    look_in: list[str] = field(default_factory=list)
-
-    @property
-    def identity(self) -> str:
-        """Names the versions of all files that this decision came from."""
-        versions = [self.voice, self.portrait, *self.settings_files]
-        return _digest([[[(f or {}).get(k) for k in ("key", "version", "link")] for f in versions], self.all_own])
-
-    @property
-    def fingerprint(self) -> str:
-        """Names the content that the video depends on: voice, portrait, effective settings."""
-        parts = [(f or {}).get("sha256") or (f or {}).get("link") for f in (self.voice, self.portrait)]
-        return _digest([*parts, self.settings])
+    candidates: Candidates | None = None
+    again_at: float | None = None
 
 
-def decide(gathered: Gathered, lookup: Lookup) -> Decision:
-    """Decide what a job's own files and its folder come to. First own faults, then questions, then the portrait."""
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """The owner must mend something; `shared` if it may be a file that other jobs use too."""
+
+    inputs: Inputs
+    problems: tuple[Problem, ...]
+    shared: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """All is there; the job may be sent from `ready_at` on."""
+
+    inputs: Inputs
+    ready_at: float
+
+
+Match: TypeAlias = Nothing | Waiting | Rejected | Ready
+
+
+def identity_of(inputs: Inputs) -> str:
+    """Return what names the versions of all files that a match came from."""
+    files = [inputs.voice, inputs.portrait, *inputs.settings_files]
+    versions = [[getattr(file, part, None) for part in ("key", "version", "etag", "link")] for file in files]
+    return _digest([versions, inputs.all_own])
+
+
+def fingerprint_of(inputs: Inputs) -> str:
+    """Return what names the content that the video depends on: voice, portrait, effective settings."""
+    contents = [(file.sha256 or file.link) if file else None for file in (inputs.voice, inputs.portrait)]
+    return _digest([*contents, asdict(inputs.settings) if inputs.settings else None])
+
+
+def match(gathered: Gathered, lookup: Lookup) -> Match:
+    """Say what a job's own files and its folder come to: first own faults, then questions, then the portrait."""
     gathered = replace(gathered, sounds=_by_key(gathered.sounds), jsons=_by_key(gathered.jsons))
-    decision = Decision(WAITING, _stem(gathered), look_in=[short_hash(gathered.name.folder)])
-    decision.all_own = sorted(f.tag for f in [*gathered.sounds, *gathered.jsons])
-    try:
-        if not _has_source(gathered):
-            decision.status = WITHDRAWN_OR_NOTHING
-            return decision
+    if not _has_source(gathered):
+        return Nothing()
+    inputs = Inputs(
+        _stem(gathered),
         # Known before anything can be refused: with a bad settings.json, too, a new voice is a new upload.
-        decision.own = [f.tag for f in [*gathered.jsons, *_voices(gathered)]]
-        own, folder = _settings(gathered, lookup, decision)
-        _voice(gathered, own, lookup, decision)
-        if decision.problem is None:
-            _portrait(gathered, own, folder, lookup, decision)
-    except RefusalError as refusal:
-        decision.status, decision.problem = REJECTED, refusal.problem
-    return decision
+        own=tuple(f.tag for f in [*gathered.jsons, *_voices(gathered)]),
+        all_own=tuple(sorted(f.tag for f in [*gathered.sounds, *gathered.jsons])),
+        folders=(short_hash(gathered.name.folder),),
+    )
+    for upload in (*gathered.jsons, *gathered.folder_settings):
+        if upload.unread:
+            return Waiting(inputs, message=_BEING_READ)
+        if _may_be_arriving(upload, gathered):
+            return _arriving(inputs, gathered, upload)
+    settings = _settings(gathered, lookup, inputs)
+    if not isinstance(settings, _Settings):
+        return settings
+    voice = _voice(gathered, settings, lookup)
+    if not isinstance(voice, _VoiceFound):
+        return voice
+    portrait = _portrait(gathered, settings, lookup, voice.inputs)
+    if voice.problem is None:
+        return portrait
+    # Both faults are named at once: who mends the voice alone would else hear of the portrait next.
+    beside = portrait.problems if isinstance(portrait, Rejected) else ()
+    named = portrait.inputs if isinstance(portrait, Rejected) else voice.inputs
+    return Rejected(named, (voice.problem, *beside), shared=isinstance(portrait, Rejected) and portrait.shared)
 
 
 # ---------------------------------------------------------------------- whether there is a job
 def _has_source(gathered: Gathered) -> bool:
-    """Whether a voice is there, or a JSON that is a job by itself or that its owner must hear about."""
-    if gathered.sounds:
-        return True
-    return any(_is_source(file) for file in gathered.jsons)
+    """Say whether a voice is there, or a JSON that is a job by itself or that its owner must hear about."""
+    return bool(gathered.sounds) or any(_is_source(upload) for upload in gathered.jsons)
 
 
-def _is_source(file: File) -> bool:
-    if file.text is None or claims_voice(file.text.encode()):
+def _is_source(upload: Upload) -> bool:
+    if upload.unread:
+        return False  # nobody knows yet
+    if upload.text is None or claims_voice(upload.text.encode()):
         return True
     try:
-        parse_settings(file.text.encode(), file.key, folder_defaults=False)
-    except RefusalError:
+        parse_settings(upload.text.encode(), upload.key, folder_defaults=False)
+    except ProblemError:
         return True  # somebody's request body with a slip in it: being told beats silence
     return False
 
 
 def _stem(gathered: Gathered) -> str:
     """Return the outputs' stem in the bytes of the voice, else of the JSON."""
-    for file in [*_voices(gathered), *gathered.sounds, *gathered.jsons]:
-        if found := classify(file.key):
-            return found.stem
-    return gathered.name.stem
+    return next(f.name.stem for f in [*_voices(gathered), *gathered.sounds, *gathered.jsons])
 
 
-def _voices(gathered: Gathered) -> list[File]:
-    return [f for f in gathered.sounds if (n := classify(f.key)) and n.kind is Kind.VOICE]
+def _voices(gathered: Gathered) -> list[Upload]:
+    return [f for f in gathered.sounds if f.name.kind is Kind.VOICE]
 
 
 # ---------------------------------------------------------------------- settings
-def _settings(gathered: Gathered, lookup: Lookup, decision: Decision) -> tuple[Settings | None, Settings | None]:
-    length = len((decision.stem + LONGEST_OUTPUT_SUFFIX).encode())
+@dataclass(frozen=True, slots=True)
+class _Settings:
+    """The JSONs that hold for a job, parsed."""
+
+    inputs: Inputs
+    own: Settings | None
+    folder: Settings | None
+
+
+def _settings(gathered: Gathered, lookup: Lookup, inputs: Inputs) -> _Settings | Rejected:
+    try:
+        _check_name(gathered, inputs)
+        if len(gathered.jsons) > 1:
+            raise _problem(
+                "JobAmbiguous",
+                f"There are two settings files of one name: {_list(gathered.jsons)}.",
+                "Delete one of them.",
+            )
+        inputs = _with_settings_file(inputs, gathered.jsons)
+        own = _parse(gathered.jsons, folder_defaults=False)
+        if own and own.audio_url and _voices(gathered):
+            both = _list([*gathered.jsons, *_voices(gathered)])
+            raise _problem(
+                "JobAmbiguous",
+                f"Two files of one name both bring a voice: {both}.",
+                "Delete one of them, or take audio_url out of the JSON.",
+            )
+    except ProblemError as error:
+        return Rejected(inputs, (error.problem,))
+    inputs = _with_settings_file(inputs, gathered.folder_settings)
+    try:
+        folder = _parse(gathered.folder_settings, folder_defaults=True)
+    except ProblemError as error:
+        if not (own and own.image_url):
+            inputs = replace(inputs, own=(*inputs.own, *(f.tag for f in _same_name(lookup))))
+        return Rejected(inputs, (error.problem,), shared=True)
+    return _Settings(inputs, own, folder)
+
+
+def _check_name(gathered: Gathered, inputs: Inputs) -> None:
+    length = len((inputs.stem + LONGEST_OUTPUT_SUFFIX).encode())
     if length > KEY_MAX_BYTES:
-        raise _refusal(
+        raise _problem(
             "NameTooLong",
             f"The name is too long: its report needs a key of {length} bytes, and Amazon S3 allows {KEY_MAX_BYTES}.",
             "Give the file or its folders shorter names and drop it again.",
@@ -187,269 +246,296 @@ def _settings(gathered: Gathered, lookup: Lookup, decision: Decision) -> tuple[S
             measured=f"{length} bytes",
         )
     if gathered.name.reserved:
-        raise _refusal(
+        raise _problem(
             "NameReserved",
             f'"{RESERVED_NAME}" is the name of a folder\'s settings file, so no video can have it.',
             "Give the voice another name and drop it again.",
         )
-    if len(gathered.jsons) > 1:
-        raise _refusal(
-            "JobAmbiguous", f"There are two settings files of one name: {_list(gathered.jsons)}.", "Delete one of them."
-        )
-    own = _parse(gathered.jsons, decision, folder_defaults=False)
-    if gathered.jsons and own and own.audio_url and _voices(gathered):
-        both = _list([*gathered.jsons, *_voices(gathered)])
-        raise _refusal(
-            "JobAmbiguous",
-            f"Two files of one name both bring a voice: {both}.",
-            "Delete one of them, or take audio_url out of the JSON.",
-        )
-    try:
-        folder = _parse(gathered.folder_settings, decision, folder_defaults=True)
-    except RefusalError:
-        decision.shared = True
-        if not (own and own.image_url):
-            decision.own += [f.tag for f in _same_name(lookup)]
-        raise
-    return own, folder
 
 
-def _parse(files: list[File], decision: Decision, *, folder_defaults: bool) -> Settings | None:
-    if not files:
+def _with_settings_file(inputs: Inputs, jsons: tuple[Upload, ...]) -> Inputs:
+    if not jsons:
+        return inputs
+    upload = _newest(jsons)
+    digest = hashlib.sha256(upload.text.encode()).hexdigest() if upload.text is not None else None
+    file = SettingsFile(upload.key, upload.version, digest)
+    return replace(inputs, settings_files=(*inputs.settings_files, file))
+
+
+def _parse(jsons: tuple[Upload, ...], *, folder_defaults: bool) -> Settings | None:
+    if not jsons:
         return None
-    file = _newest(files)
-    digest = hashlib.sha256(file.text.encode()).hexdigest() if file.text is not None else None
-    decision.settings_files.append({"key": file.key, "version": file.version, "sha256": digest})
-    if file.text is None:
-        raise _refusal(
+    upload = _newest(jsons)
+    if upload.facts and upload.facts.problem:
+        raise ProblemError(upload.facts.problem)  # it can't be read at all
+    if upload.text is None:
+        raise _problem(
             "SettingsInvalid",
-            f"{posixpath.basename(file.key)} is no settings file: over {SETTINGS_MAX_BYTES} bytes, or not UTF-8 text.",
+            f"{posixpath.basename(upload.key)} is no settings file: over {SETTINGS_MAX_BYTES} bytes, or not UTF-8 text.",
             "Save it as a small JSON file in UTF-8 and drop it again.",
             limit=f"{SETTINGS_MAX_BYTES} bytes",
-            measured=f"{file.bytes} bytes",
+            measured=f"{upload.bytes} bytes",
         )
-    return parse_settings(file.text.encode(), file.key, folder_defaults=folder_defaults)
+    return parse_settings(upload.text.encode(), upload.key, folder_defaults=folder_defaults)
+
+
+def _may_be_arriving(upload: Upload, gathered: Gathered) -> bool:
+    """Say whether an object of 0 bytes may be whole in a moment: s3fs and Transfer Family make it empty first."""
+    return upload.bytes == 0 and gathered.now < upload.noticed_at + gathered.pair_seconds
+
+
+def _arriving(inputs: Inputs, gathered: Gathered, upload: Upload) -> Waiting:
+    base = posixpath.basename(upload.key)
+    again_at = upload.noticed_at + gathered.pair_seconds
+    return Waiting(inputs, message=f"{base} is empty so far; it may still be arriving.", again_at=again_at)
 
 
 # ---------------------------------------------------------------------- the voice
-def _voice(gathered: Gathered, own: Settings | None, lookup: Lookup, decision: Decision) -> None:
-    voices = _voices(gathered)
+@dataclass(frozen=True, slots=True)
+class _VoiceFound:
+    """The one voice of a job, and what is wrong with it."""
+
+    inputs: Inputs
+    problem: Problem | None = None
+
+
+def _voice(gathered: Gathered, settings: _Settings, lookup: Lookup) -> _VoiceFound | Match:
+    inputs = settings.inputs
+    voices = _without_twins(_voices(gathered), lookup)
     if len(voices) > 1:
-        decision.candidates = _candidates(voices, len(voices))
-        _ask(
-            decision,
-            "VoiceAmbiguous",
-            f"There are {len(voices)} voices of one name: {_list(voices)}.",
-            "Delete all but one; the job starts by itself.",
+        return Waiting(
+            inputs,
+            Problem(
+                "VoiceAmbiguous",
+                f"There are {len(voices)} voices of one name: {_list(voices)}.",
+                "Delete all but one; the job starts by itself.",
+            ),
+            candidates=_candidates(voices, len(voices)),
         )
-        return
-    if not voices and own and own.audio_url:
-        decision.voice = {"key": None, "link": own.audio_url}
-        return
+    if not voices and settings.own and settings.own.audio_url:
+        return _VoiceFound(replace(inputs, voice=Voice(link=settings.own.audio_url)))
     if not voices:
         other = gathered.sounds[0] if gathered.sounds else None
-        if other is None:  # a JSON without a voice's link that was a source because it is invalid has raised by now
-            decision.status = WITHDRAWN_OR_NOTHING
-            return
-        decision.voice = {"key": other.key, "version": other.version, "bytes": other.bytes}
-        decision.own.append(other.tag)
-        raise _refusal(
+        if other is None:  # a JSON without a voice's link that was a source because it is invalid is rejected by now
+            return Nothing()
+        voice = Voice(other.key, other.version, other.etag, bytes=other.bytes)
+        problem = Problem(
             "UnsupportedType",
             f"{posixpath.basename(other.key)} is not a voice that the service reads.",
             f"Save the voice as one of {_VOICES} and drop it under the same name.",
             limit=_VOICES,
             measured=posixpath.splitext(other.key)[1].lower(),
         )
-    voice = voices[0]
-    facts = lookup.facts(voice)
-    decision.voice = {"key": voice.key, "version": voice.version, "bytes": voice.bytes, **_without_problem(facts)}
-    _raise_problem(facts)
+        return Rejected(replace(inputs, voice=voice, own=(*inputs.own, other.tag)), (problem,))
+    upload = voices[0]
+    if _may_be_arriving(upload, gathered):
+        return _arriving(inputs, gathered, upload)
+    facts = lookup.facts(upload)
+    if facts is None:
+        return Waiting(inputs, message=_BEING_READ)
+    voice = Voice(
+        *(upload.key, upload.version, upload.etag),
+        sha256=facts.sha256,
+        bytes=upload.bytes,
+        seconds=facts.seconds,
+        type=facts.type,
+    )
+    return _VoiceFound(replace(inputs, voice=voice), facts.problem)
 
 
 # ---------------------------------------------------------------------- the portrait
-def _portrait(
-    gathered: Gathered, own: Settings | None, folder: Settings | None, lookup: Lookup, decision: Decision
-) -> None:
-    chosen = _choose(gathered, own, folder, lookup, decision)
-    if decision.problem is not None or decision.status == WITHDRAWN_OR_NOTHING:
-        return
-    if chosen is None:
-        return
-    file, chosen_by = chosen
-    size: tuple[int, int] | None = None
-    decision.shared = chosen_by != "same_name"
-    if isinstance(file, str):
-        decision.portrait = {"key": None, "link": file, "chosen_by": chosen_by}
-        decision.shared = False
+@dataclass(frozen=True, slots=True)
+class _Chosen:
+    """The portrait of a job: an upload or a link, and by what it was chosen."""
+
+    inputs: Inputs
+    upload: Upload | None
+    link: str | None
+    chosen_by: str
+
+
+def _portrait(gathered: Gathered, settings: _Settings, lookup: Lookup, inputs: Inputs) -> Match:
+    chosen = _choose(gathered, settings, lookup, inputs)
+    if not isinstance(chosen, _Chosen):
+        return chosen
+    if chosen.upload is None:
+        portrait = Portrait(chosen.chosen_by, link=chosen.link)
+        return _ready(gathered, settings, lookup, replace(chosen.inputs, portrait=portrait))
+    upload = chosen.upload
+    inputs = chosen.inputs
+    if chosen.chosen_by == "same_name":
+        inputs = replace(inputs, own=(*inputs.own, upload.tag))
+    if _may_be_arriving(upload, gathered):
+        return _arriving(inputs, gathered, upload)
+    if upload.name.kind is not Kind.PORTRAIT:
+        facts: Facts | None = Facts(problem=_unsupported_picture(upload))
     else:
-        if chosen_by == "same_name":
-            decision.own.append(file.tag)
-        facts: dict[str, Any] = {}
-        if posixpath.splitext(file.key)[1].lower() in PORTRAIT_SUFFIXES:
-            facts = lookup.facts(file)
-        decision.portrait = {
-            "key": file.key,
-            "version": file.version,
-            "bytes": file.bytes,
-            "chosen_by": chosen_by,
-            **_without_problem(facts),
-        }
-        if not facts:
-            raise _refusal(
-                "UnsupportedType",
-                f"{posixpath.basename(file.key)} is a picture that the service doesn't read.",
-                f"Save the portrait as one of {_PICTURES} and drop it under the same name.",
-                limit=_PICTURES,
-                measured=posixpath.splitext(file.key)[1].lower(),
-            )
-        _raise_problem(facts)
-        size = (facts["width"], facts["height"])
+        facts = lookup.facts(upload)
+    if facts is None:
+        return Waiting(inputs, message=_BEING_READ)
+    portrait = Portrait(
+        *(chosen.chosen_by, upload.key, upload.version, upload.etag),
+        sha256=facts.sha256,
+        bytes=upload.bytes,
+        width=facts.width,
+        height=facts.height,
+        type=facts.type,
+    )
+    inputs = replace(inputs, portrait=portrait)
+    if facts.problem:
+        return Rejected(inputs, (facts.problem,), shared=portrait.is_shared)
+    return _ready(gathered, settings, lookup, inputs)
+
+
+def _ready(gathered: Gathered, settings: _Settings, lookup: Lookup, inputs: Inputs) -> Match:
+    portrait = inputs.portrait
+    size = (portrait.width, portrait.height) if portrait and portrait.width and portrait.height else None
     own_key = gathered.jsons[0].key if gathered.jsons else None
-    holds: Effective = effective(own, folder, picture_size=size, own_key=own_key)
-    decision.settings = asdict(holds)
-    decision.shared = False
-    decision.status = QUEUED
-    decision.ready_at = _ready_at(gathered, lookup, chosen_by)
+    try:
+        holds = effective(settings.own, settings.folder, picture_size=size, own_key=own_key)
+    except ProblemError as error:
+        return Rejected(inputs, (error.problem,), shared=portrait is not None and portrait.is_shared)
+    own = [*gathered.sounds, *gathered.jsons]
+    if portrait is None or portrait.chosen_by != "own_settings":
+        own += lookup.same_name()
+    newest = max([gathered.settings_at, *(f.noticed_at for f in own)])
+    return Ready(replace(inputs, settings=holds), newest + gathered.pair_seconds)
 
 
-def _choose(
-    gathered: Gathered, own: Settings | None, folder: Settings | None, lookup: Lookup, decision: Decision
-) -> tuple[File | str, str] | None:
-    """Choose the portrait: own JSON, same name, folder's settings, only image; None when it waits for an answer."""
+def _unsupported_picture(upload: Upload) -> Problem:
+    return Problem(
+        "UnsupportedType",
+        f"{posixpath.basename(upload.key)} is a picture that the service doesn't read.",
+        f"Save the portrait as one of {_PICTURES} and drop it under the same name.",
+        limit=_PICTURES,
+        measured=posixpath.splitext(upload.key)[1].lower(),
+    )
+
+
+def _choose(gathered: Gathered, settings: _Settings, lookup: Lookup, inputs: Inputs) -> _Chosen | Match:
+    """Choose the portrait: own JSON, same name, folder's settings, only image."""
+    own, folder = settings.own, settings.folder
     if own and own.image_url:
-        return _by_settings(own.image_url, gathered.jsons[0].key, "own_settings", lookup, decision)
-    same = _same_name(lookup)
+        return _by_settings(own.image_url, gathered.jsons[0].key, "own_settings", lookup, inputs)
+    same = _without_twins(list(_same_name(lookup)), lookup)
     if len(same) == 1:
-        return same[0], "same_name"
+        return _Chosen(inputs, same[0], None, "same_name")
     if len(same) > 1:
-        decision.own += [f.tag for f in same]
-        decision.candidates = _candidates(same, len(same))
-        _ask(
-            decision,
-            "PortraitAmbiguous",
-            f"There are {len(same)} portraits of this name: {_list(same)}.",
-            "Delete all but one; the job starts by itself.",
+        return Waiting(
+            replace(inputs, own=(*inputs.own, *(f.tag for f in same))),
+            Problem(
+                "PortraitAmbiguous",
+                f"There are {len(same)} portraits of this name: {_list(same)}.",
+                "Delete all but one; the job starts by itself.",
+            ),
+            candidates=_candidates(same, len(same)),
         )
-        return None
     if folder and folder.image_url:
         key = _newest(gathered.folder_settings).key
-        return _by_settings(folder.image_url, key, "folder_settings", lookup, decision)
-    return _only_image(gathered, lookup, decision)
+        return _by_settings(folder.image_url, key, "folder_settings", lookup, inputs)
+    return _only_image(gathered, lookup, inputs)
 
 
-def _same_name(lookup: Lookup) -> list[File]:
+def _same_name(lookup: Lookup) -> tuple[Upload, ...]:
     """Return the portraits of the job's name; a converted picture beside an unreadable one answers the refusal."""
     same = _by_key(lookup.same_name())
-    return [f for f in same if (n := classify(f.key)) and n.kind is Kind.PORTRAIT] or same
+    return tuple(f for f in same if f.name.kind is Kind.PORTRAIT) or same
 
 
-def _by_settings(
-    image_url: str, json_key: str, chosen_by: str, lookup: Lookup, decision: Decision
-) -> tuple[File | str, str] | None:
+def _by_settings(image_url: str, json_key: str, chosen_by: str, lookup: Lookup, inputs: Inputs) -> _Chosen | Match:
     if is_link(image_url):
-        return image_url, chosen_by
-    decision.shared = chosen_by == "folder_settings"
-    key = resolve_name(image_url, json_key)
-    decision.shared = False
+        return _Chosen(inputs, None, image_url, chosen_by)
+    try:
+        key = resolve_name(image_url, json_key)
+    except ProblemError as error:
+        return Rejected(inputs, (error.problem,), shared=chosen_by == "folder_settings")
     name = classify(key)
     if name:
-        decision.look_in = sorted({*decision.look_in, short_hash(name.folder)})
-    file = lookup.named(key)
-    if file is None:
-        _ask(
-            decision,
-            "PortraitMissing",
-            f"{posixpath.basename(json_key)} names the portrait {key}, which is not in the bucket.",
-            f"Upload {key}, or name another portrait in {posixpath.basename(json_key)}.",
+        inputs = replace(inputs, folders=tuple(sorted({*inputs.folders, short_hash(name.folder)})))
+    upload = lookup.named(key)
+    if upload is None:
+        base = posixpath.basename(json_key)
+        return Waiting(
+            inputs,
+            Problem(
+                "PortraitMissing",
+                f"{base} names the portrait {key}, which is not in the bucket.",
+                f"Upload {key}, or name another portrait in {base}.",
+            ),
         )
-        return None
-    return file, chosen_by
+    return _Chosen(inputs, upload, None, chosen_by)
 
 
-def _only_image(gathered: Gathered, lookup: Lookup, decision: Decision) -> tuple[File | str, str] | None:
+def _only_image(gathered: Gathered, lookup: Lookup, inputs: Inputs) -> _Chosen | Match:
     pictures = lookup.pictures()
     base = posixpath.basename(gathered.name.name)
     if pictures.count == 0:
-        _ask(
-            decision,
-            "PortraitMissing",
-            "There is no portrait for this voice yet.",
-            f"Upload a portrait to the same folder, best under the name {base}.png or {base}.jpg.",
+        return Waiting(
+            inputs,
+            Problem(
+                "PortraitMissing",
+                "There is no portrait for this voice yet.",
+                f"Upload a portrait to the same folder, best under the name {base}.png or {base}.jpg.",
+            ),
         )
-        return None
-    settled_at = gathered.images_at + gathered.settle_seconds
-    if gathered.now < settled_at:
-        decision.ready_at = settled_at
-        decision.message = (
+    quiet_at = gathered.images_at + gathered.settle_seconds
+    if gathered.now < quiet_at:
+        message = (
             f"Waiting for the folder to be quiet for {gathered.settle_seconds:g} s before a picture of it is chosen."
         )
-        return None
+        return Waiting(inputs, message=message, again_at=quiet_at)
     if pictures.count > 1:
-        decision.candidates = _candidates(pictures.files, pictures.count)
-        _ask(
-            decision,
-            "PortraitAmbiguous",
-            f"The folder has {pictures.count} pictures and none has this voice's name.",
-            f"Give the right one the name {base} before its extension, or write its name into {base}.json or "
-            f"{RESERVED_NAME}.json as input.image_url.",
+        return Waiting(
+            inputs,
+            Problem(
+                "PortraitAmbiguous",
+                f"The folder has {pictures.count} pictures and none has this voice's name.",
+                f"Give the right one the name {base} before its extension, or write its name into {base}.json or "
+                f"{RESERVED_NAME}.json as input.image_url.",
+            ),
+            candidates=_candidates(pictures.uploads, pictures.count),
         )
-        return None
-    return pictures.files[0], "only_image"
-
-
-def _ready_at(gathered: Gathered, lookup: Lookup, chosen_by: str) -> float:
-    own = [*gathered.sounds, *gathered.jsons]
-    if chosen_by != "own_settings":
-        own += lookup.same_name()
-    newest = max([gathered.settings_at, *(f.noticed_at for f in own)])
-    return newest + gathered.pair_seconds
+    return _Chosen(inputs, pictures.uploads[0], None, "only_image")
 
 
 # ---------------------------------------------------------------------- small things
-def shown_file(facts: dict[str, Any] | None, fields: tuple[str, ...]) -> dict[str, Any] | None:
-    """Return an input as the report shows it: fixed fields, links without user-info, query and fragment."""
-    if facts is None:
-        return None
-    link = facts.get("link")
-    return {name: (show_link(link) if name == "url" and link else facts.get(name)) for name in fields}
-
-
-def _refusal(
+def _problem(
     code: str, message: str, what_to_do: str, *, limit: str | None = None, measured: str | None = None
-) -> RefusalError:
-    return RefusalError(Problem(code, message, what_to_do, limit=limit, measured=measured))
+) -> ProblemError:
+    return ProblemError(Problem(code, message, what_to_do, limit=limit, measured=measured))
 
 
-def _ask(decision: Decision, code: str, message: str, what_to_do: str) -> None:
-    decision.status = WAITING
-    decision.problem = Problem(code, message, what_to_do)
+def _without_twins(uploads: list[Upload], lookup: Lookup) -> list[Upload]:
+    """Take files of equal bytes, whose keys differ in their Unicode form only, for one: a Mac's sync makes such."""
+    kept: dict[tuple[str, str | None], Upload] = {}
+    for upload in uploads:
+        twins = [f for f in uploads if f.key != upload.key and _same_but_form(f, upload)]
+        facts = lookup.facts(upload) if twins else None
+        content = facts.sha256 if facts and facts.sha256 else upload.key
+        kept.setdefault((upload.name.name + upload.name.suffix, content), upload)
+    return list(kept.values())
 
 
-def _by_key(files: list[File]) -> list[File]:
-    """Sort files, so that no answer depends on the order in which they came or were read."""
-    return sorted(files, key=lambda f: f.key)
+def _same_but_form(one: Upload, other: Upload) -> bool:
+    return one.bytes == other.bytes and (one.name.name, one.name.suffix) == (other.name.name, other.name.suffix)
 
 
-def _newest(files: list[File]) -> File:
-    return max(files, key=lambda f: (f.noticed_at, f.key))
+def _by_key(uploads: tuple[Upload, ...]) -> tuple[Upload, ...]:
+    """Sort uploads, so that no answer depends on the order in which they came or were read."""
+    return tuple(sorted(uploads, key=lambda f: f.key))
 
 
-def _candidates(files: list[File], count: int) -> dict[str, Any]:
-    return {"keys": sorted(f.key for f in files)[:LIST_MAX], "count": count}
+def _newest(uploads: tuple[Upload, ...]) -> Upload:
+    return max(uploads, key=lambda f: (f.noticed_at, f.key))
 
 
-def _list(files: list[File]) -> str:
-    shown = ", ".join(sorted(posixpath.basename(f.key) for f in files)[:LIST_MAX])
-    return shown if len(files) <= LIST_MAX else f"{shown} and {len(files) - LIST_MAX} more"
+def _candidates(uploads: tuple[Upload, ...] | list[Upload], count: int) -> Candidates:
+    return Candidates(tuple(sorted(f.key for f in uploads)[:LIST_MAX]), count)
 
 
-def _without_problem(facts: dict[str, Any]) -> dict[str, Any]:
-    return {k: v for k, v in facts.items() if k != "problem"}
-
-
-def _raise_problem(facts: dict[str, Any]) -> None:
-    if problem := facts.get("problem"):
-        raise RefusalError(Problem(**problem))
+def _list(uploads: tuple[Upload, ...] | list[Upload]) -> str:
+    shown = ", ".join(sorted(posixpath.basename(f.key) for f in uploads)[:LIST_MAX])
+    return shown if len(uploads) <= LIST_MAX else f"{shown} and {len(uploads) - LIST_MAX} more"
 
 
 def _digest(value: object) -> str:

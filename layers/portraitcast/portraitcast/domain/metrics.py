@@ -1,4 +1,4 @@
-"""What is measured, under which names: the business of a stack. Pure.
+"""What is measured, under which names: the business of a stack.
 
 Powertools writes it in CloudWatch's embedded metric format.
 Namespace ``Portraitcast``, one dimension: ``service``, the stack's name.
@@ -8,16 +8,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from portraitcast.domain.job import DONE, FAILED, REJECTED, RENDERING, Job
+from portraitcast.domain.job import Job, Status
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from portraitcast.domain.account import Slots
+    from portraitcast.domain.account import Account
 
     Meter = Callable[[str, float], None]
 
-NAMESPACE: Final = "Portraitcast"
 UNITS: Final = {
     "VideosDelivered": "Count",
     "VideoSeconds": "Seconds",  # of finished video
@@ -26,34 +25,40 @@ UNITS: Final = {
     "QueueWait": "Seconds",  # from the pair being whole to its task
     "JobsRejected": "Count",
     "JobsFailed": "Count",
-    "QueueLength": "Count",  # with each sweep, as are the next three
+    "QueueLength": "Count",  # with each sweep, as are the next four
     "OldestQueued": "Seconds",
     "TasksInFlight": "Count",
-    "AccountHeld": "Count",  # 1 while it is held
+    "AccountHeld": "Count",  # 1 while the circuit breaker is open
+    "Sweeps": "Count",  # 1 with each sweep: where it is missing, the stack stands still
 }
 
 
 def job_metrics(job: Job, now: float) -> dict[str, float]:
     """Return what a job's newest change adds, by the names of `UNITS`."""
-    if job.status == DONE and job.video is not None:
-        return {
-            "VideosDelivered": 1,
-            "VideoSeconds": float(job.video["seconds"]),
-            "FeesCny": job.video_cost or 0.0,
-            "TimeToVideo": max(0.0, now - job.ready_at),
-        }
-    if job.status == RENDERING and job.task_sent_at is not None:
-        return {"QueueWait": max(0.0, job.task_sent_at - job.ready_at)}
-    if job.status == FAILED:
-        return {"JobsFailed": 1}
-    return {"JobsRejected": 1} if job.status == REJECTED else {}
+    match job.status:
+        case Status.DONE if job.video is not None:
+            return {
+                "VideosDelivered": 1,
+                "VideoSeconds": job.video.seconds,
+                "FeesCny": job.video_cost or 0.0,
+                "TimeToVideo": max(0.0, now - job.ready_at),
+            }
+        case Status.RENDERING if job.task is not None:
+            return {"QueueWait": max(0.0, job.task.sent_at - job.ready_at)}
+        case Status.FAILED:
+            return {"JobsFailed": 1}
+        case Status.REJECTED:
+            return {"JobsRejected": 1}
+        case _:
+            return {}
 
 
-def account_metrics(slots: Slots, queue_length: int, oldest_queued: float) -> dict[str, float]:
+def account_metrics(account: Account, queue_length: int, oldest_queued: float) -> dict[str, float]:
     """Return how the stack stands: tasks, jobs, seconds that the oldest has been queued."""
     return {
         "QueueLength": queue_length,
         "OldestQueued": oldest_queued,
-        "TasksInFlight": len(slots.owners),
-        "AccountHeld": 1 if slots.hold else 0,
+        "TasksInFlight": len(account.tasks_in_flight),
+        "AccountHeld": 1 if account.breaker else 0,
+        "Sweeps": 1,
     }

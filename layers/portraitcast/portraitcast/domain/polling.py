@@ -1,7 +1,7 @@
-"""When to look at a task again. Pure: times in seconds, no clock.
+"""When to poll a task next, and what finished tasks taught. Times in seconds, no clock.
 
-The provider's work grows with the voice, so looks are rare until a job of this length should be finished and close
-around that moment; each look costs three Step Functions transitions and one of the account's 20 queries a second (EMO,
+The provider's work grows with the voice, so polls are rare until a job of this length should be finished and close
+around that moment; each poll costs three Step Functions transitions and one of the account's 20 queries a second (EMO,
 task query).
 """
 
@@ -17,23 +17,23 @@ LEARNING: Final = 0.3  # weight of the newest finished job while it agrees with 
 SURPRISE: Final = 1.3  # a job so many times slower or faster than known: the provider has changed, and it alone counts
 
 # Shares of the expected work, but for CLOSE. Work varies by about a tenth; `make bench` shows what these figures do.
-# Between looks long before the expected end: a provider that has become five times faster, give or take a tenth, is
+# Between polls long before the expected end: a provider that has become five times faster, give or take a tenth, is
 # seen at the first of them.
 EARLY: Final = 0.23
-SOON: Final = 0.25  # a look after this share is the last one before the end is expected
+SOON: Final = 0.25  # a poll after this share is the last one before the end is expected
 OPENS: Final = 0.9  # from here to CLOSES the end is expected at any moment
 CLOSES: Final = 1.2
-LATE: Final = 0.15  # between looks at a task that is later than that, growing with what has passed:
+LATE: Final = 0.15  # between polls at a task that is later than that, growing with what has passed:
 LATE_GROWS: Final = 0.05
-BEHIND: Final = 0.45  # between looks at a task that waits behind others
-SHORT: Final = 0.45  # never longer between looks at a task of seconds, though the least wait is
-CLOSE: Final = 0.25  # of the least wait: between looks while the end is expected at any moment
-LOOKS_A_SECOND: Final = 10.0  # of all tasks in flight together: half of what the account may ask (EMO, task query)
+BEHIND: Final = 0.45  # between polls at a task that waits behind others
+SHORT: Final = 0.45  # never longer between polls at a task of seconds, though the least interval is
+CLOSE: Final = 0.25  # of the least interval: between polls while the end is expected at any moment
+POLLS_A_SECOND: Final = 10.0  # of all tasks in flight together: half of what the account may ask (EMO, task query)
 
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """What finished jobs took: provider's seconds of work for each second of voice, and how many jobs taught it."""
+    """What finished tasks took: provider's seconds of work for each second of voice, and how many jobs taught it."""
 
     work_per_second: float = START_WORK_PER_SECOND
     jobs: int = 0
@@ -52,10 +52,10 @@ class Pace:
         return Pace(known + LEARNING * (seen - known), self.jobs + 1)
 
 
-def next_wait(
+def next_poll(
     *, elapsed: float, expected: float, waiting_behind_others: bool, least: float, most: float, in_flight: int = 1
 ) -> int:
-    """Return the whole seconds until the next look.
+    """Return the whole seconds until the next poll.
 
     Parameters
     ----------
@@ -64,14 +64,14 @@ def next_wait(
     expected
         Seconds of work that it should take in all.
     waiting_behind_others
-        The task is PENDING: its own work has not begun, so it is looked at rarely.
+        The task is PENDING: its own work has not begun, so it is polled rarely.
     least, most
-        The stack's MinWaitSeconds and MaxWaitSeconds. While the end is expected at any moment, looks come four times
+        The stack's MinPollSeconds and MaxPollSeconds. While the end is expected at any moment, polls come four times
         as close as `least`; at a task of seconds, `least` is `SHORT` of what it should take.
     in_flight
         Tasks at the provider, which share the account's queries.
     """
-    close = max(least * CLOSE, in_flight / LOOKS_A_SECOND)
+    close = max(least * CLOSE, in_flight / POLLS_A_SECOND)
     opens = expected * OPENS
     soonest = min(least, expected * SHORT)
     if waiting_behind_others:

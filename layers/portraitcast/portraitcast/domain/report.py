@@ -1,27 +1,20 @@
-"""The report beside the video, as people and programs read it: built from the job, nothing secret in it. Pure."""
+"""The report beside the video, as people and programs read it: built from the job, nothing secret in it."""
 
 from __future__ import annotations
 
-from typing import Any, Final
+from dataclasses import dataclass
+from typing import Final, TypeAlias
 
-from portraitcast.domain.job import DONE, QUEUED, RENDERING, WITHDRAWN, Job, iso
-from portraitcast.domain.matching import shown_file
-from portraitcast.domain.prices import CHECK_CNY
+from portraitcast.domain.job import Job, Portrait, Status, Task, Voice, iso
+from portraitcast.domain.problems import Problem, show_link
 
-SCHEMA: Final = "portraitcast.domain.report/1"
-SUBJECT_MAX: Final = 99  # SNS: fewer than 100 characters
+SCHEMA: Final = "portraitcast.report/1"
+SUBJECT_MAX: Final = 99  # Amazon SNS, "Publish": fewer than 100 characters
+NOTICED: Final = frozenset({Status.DONE, Status.REJECTED, Status.FAILED})  # ends that a notice goes out for
 
-_FILE: Final = ("key", "url", "version", "sha256", "bytes")
-_PROBLEM: Final = (
-    "code",
-    "message",
-    "provider_code",
-    "provider_message",
-    "request_id",
-    "limit",
-    "measured",
-    "what_to_do",
-)
+Report: TypeAlias = dict[str, object]
+"""A JSON object: fixed names, what isn't known is None."""
+
 _HELD: Final = {
     "account": "the account at the video service must be put in order first; the operator has been told",
     "budget": "the day's budget is used up; it goes on with the next day (Beijing time)",
@@ -29,98 +22,196 @@ _HELD: Final = {
 }
 
 
-def build_report(
-    job: Job,
-    *,
-    now: float,
-    place: tuple[int | None, int | None] = (None, None),
-    usual_seconds: float | None = None,
-    ahead: int = 0,
-) -> dict[str, Any]:
-    """Return a job's report (product page, section 2): every field is there, what isn't known is None.
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """What is known of a queued job's turn.
 
-    Parameters
+    Attributes
     ----------
-    place
-        Place in the queue (1 is next) and length of the queue, for a queued job.
-    usual_seconds
-        What a job usually takes at the provider, which makes one video at a time; None where nobody can tell.
+    place, of
+        Place in the queue (1 is next) and the queue's length; None where counting would take too long.
     ahead
         Tasks that are at the provider already: they come before the whole queue.
+    usual_seconds
+        What a job usually takes at the provider, which makes one video at a time.
     """
-    check = round(job.checks_paid * CHECK_CNY, 6)
-    problem = job.problem
+
+    place: int | None = None
+    of: int | None = None
+    ahead: int = 0
+    usual_seconds: float = 0.0
+
+
+def build_report(job: Job, *, now: float, turn: Turn | None = None) -> Report:
+    """Return a job's report: every field is there, what isn't known is None.
+
+    `turn` is for a queued job.
+    """
+    turn = turn or Turn()
+    error = job.problems[0] if job.problems else job.refused
+    errors = [*job.problems, *([job.refused] if job.refused else [])]
+    queued = job.shown_status is Status.QUEUED
     return {
         "schema": SCHEMA,
         "job": job.id,
         "name": job.name,
         "revision": job.revision,
         "as_of": iso(now),
-        "status": job.shown_status,
-        "message": _message(job, place, usual_seconds, ahead),
+        "status": job.shown_status.value,
+        "message": _message(job, turn),
         "inputs": {
-            "voice": shown_file(job.voice, (*_FILE, "seconds", "type")),
-            "portrait": shown_file(job.portrait, (*_FILE, "width", "height", "type", "chosen_by")),
-            "settings": job.settings_files,
+            "voice": _voice(job.inputs.voice),
+            "portrait": _portrait(job.inputs.portrait),
+            "settings": [{"key": f.key, "version": f.version, "sha256": f.sha256} for f in job.inputs.settings_files],
         },
-        "candidates": job.candidates,
+        "candidates": {"keys": list(job.candidates.keys), "count": job.candidates.count} if job.candidates else None,
         "settings": _settings(job),
-        "queue": {"place": place[0], "of": place[1], "held": job.held} if job.shown_status == QUEUED else None,
-        "task": {k: job.task.get(k) for k in ("id", "submit_time", "scheduled_time", "end_time")} if job.task else None,
-        "video": job.video,
-        "cost_cny": {"check": check, "video": job.video_cost, "total": round(check + (job.video_cost or 0.0), 6)},
+        "queue": {"place": turn.place, "of": turn.of, "held": job.held} if queued else None,
+        "task": _task(job.task) if job.task else None,
+        "video": _video(job),
+        "cost_cny": {
+            "check": job.check_cost,
+            "video": job.video_cost,
+            "total": job.cost,
+            "ever": round(job.paid_before + job.cost, 6),
+        },
         "tries": job.tries,
-        "asked_again_at": iso(job.asked_again_at),
-        "error": {name: problem.get(name) for name in _PROBLEM if name != "message"} if problem else None,
+        "asked_again_at": iso(job.asked_again_at) if job.asked_again_at is not None else None,
+        "error": _problem(error) if error else None,
+        "errors": [_problem(problem) for problem in errors],
     }
 
 
 def subject(job: Job) -> str:
-    """Return a notice's subject that a person can read: under 100 characters, no control characters."""
+    """Return a notice's subject that a person can read: under 100 characters, no control characters.
+
+    Counted in UTF-16 code units, as a service written in Java may count.
+    """
     tail = f" is {job.shown_status}"
     name = "".join(c if c.isprintable() else " " for c in job.name)
-    room = SUBJECT_MAX - len("Portraitcast: ") - len(tail)
-    if len(name) > room:
-        name = "…" + name[-(room - 1) :]
+    room = SUBJECT_MAX - _units("Portraitcast: ") - _units(tail)
+    if _units(name) > room:
+        while _units(name) > room - 1:
+            name = name[1:]
+        name = "…" + name
     return f"Portraitcast: {name}{tail}"
 
 
 def folder_attribute(job: Job) -> str:
-    """Return the folder to filter notices on: without its last slash, ``/`` for the root."""
-    return job.folder or "/"
+    """Return the folder to filter notices on: without its last slash, ``/`` for the root, no control characters."""
+    return "".join(c if c.isprintable() else " " for c in job.folder) or "/"
 
 
-def _settings(job: Job) -> dict[str, Any] | None:
-    if job.settings is None:
+def _units(text: str) -> int:
+    return len(text.encode("utf-16-le", "surrogatepass")) // 2
+
+
+def _voice(voice: Voice | None) -> Report | None:
+    if voice is None:
         return None
-    fields = ("model", "style_level", "ratio", "face_bbox", "ext_bbox")
-    settings = {name: job.settings.get(name) for name in fields}
-    if job.boxes:
-        settings |= {"face_bbox": job.boxes["face"], "ext_bbox": job.boxes["ext"]}
-    return settings
+    return {
+        "key": voice.key,
+        "url": show_link(voice.link) if voice.link else None,
+        "version": voice.version,
+        "sha256": voice.sha256,
+        "bytes": voice.bytes,
+        "seconds": voice.seconds,
+        "type": voice.type,
+    }
 
 
-def _message(job: Job, place: tuple[int | None, int | None], usual_seconds: float | None, ahead: int) -> str:
-    if job.shown_status == QUEUED:
-        if job.held:
-            return f"Waiting in the queue: {_HELD[job.held]}."
-        if place[0] is None or place[1] is None:
-            return f"Waiting for its turn.{_about_links(job)}"
-        seconds = (ahead + place[0]) * (usual_seconds or 0.0)
-        when = f"; its video should be there in {_about(seconds)}" if seconds else ""
-        return f"Waiting for its turn: place {place[0]} of {place[1]}{when}.{_about_links(job)}"
-    if job.status == RENDERING:
-        return job.message or f"The video is being made.{_about_links(job)}"
-    if job.status == DONE:
-        return f"The video is ready: {job.video_key}."
-    if job.status == WITHDRAWN:
-        return "The file that asked for this video was deleted before the job was sent."
-    return job.problem["message"] if job.problem else job.message
+def _portrait(portrait: Portrait | None) -> Report | None:
+    if portrait is None:
+        return None
+    return {
+        "key": portrait.key,
+        "url": show_link(portrait.link) if portrait.link else None,
+        "version": portrait.version,
+        "sha256": portrait.sha256,
+        "bytes": portrait.bytes,
+        "width": portrait.width,
+        "height": portrait.height,
+        "type": portrait.type,
+        "chosen_by": portrait.chosen_by,
+    }
+
+
+def _settings(job: Job) -> Report | None:
+    settings = job.inputs.settings
+    if settings is None:
+        return None
+    face = job.boxes.face if job.boxes else settings.face_bbox
+    ext = job.boxes.ext if job.boxes else settings.ext_bbox
+    boxes = {"face_bbox": list(face) if face else None, "ext_bbox": list(ext) if ext else None}
+    return {"model": settings.model, **settings.parameters, **(boxes if settings.definition.takes_boxes else {})}
+
+
+def _task(task: Task) -> Report:
+    times = {name: getattr(task, name) for name in ("submit_time", "scheduled_time", "end_time")}
+    return {"id": task.id, **{name: iso(at) if at is not None else None for name, at in times.items()}}
+
+
+def _video(job: Job) -> Report | None:
+    video = job.video
+    if video is None:
+        return None
+    return {
+        "key": video.key,
+        "bytes": video.bytes,
+        "seconds": video.seconds,
+        "width": video.width,
+        "height": video.height,
+        "sha256": video.sha256,
+    }
+
+
+def _problem(problem: Problem) -> Report:
+    return {
+        "code": problem.code,
+        "provider_code": problem.provider_code,
+        "provider_message": problem.provider_message,
+        "request_id": problem.request_id,
+        "limit": problem.limit,
+        "measured": problem.measured,
+        "what_to_do": problem.what_to_do,
+    }
+
+
+def _message(job: Job, turn: Turn) -> str:
+    """Return what people are told, in plain sentences."""
+    said = _status_message(job, turn)
+    return f"{said} {job.refused.message}" if job.refused else said
+
+
+def _status_message(job: Job, turn: Turn) -> str:
+    match job.shown_status:
+        case Status.QUEUED:
+            return f"{_queued(job, turn)}{_about_links(job)}"
+        case Status.RENDERING:
+            return f"The video is being made.{_about_links(job)}"
+        case Status.DONE:
+            return f"The video is ready: {job.video_key}."
+        case Status.WITHDRAWN:
+            return "The file that asked for this video was deleted before the job was sent."
+        case _:
+            return " ".join(problem.message for problem in job.problems) or job.message
+
+
+def _queued(job: Job, turn: Turn) -> str:
+    if job.held:
+        return f"Waiting in the queue: {_HELD[job.held]}."
+    if turn.place is None:
+        return "Waiting for its turn."
+    place = f"place {turn.place} of {turn.of}" if turn.of is not None else f"place {turn.place}"
+    seconds = (turn.ahead + turn.place) * turn.usual_seconds
+    when = f"; its video should be there in {_about(seconds)}" if seconds else ""
+    return f"Waiting for its turn: {place}{when}."
 
 
 def _about_links(job: Job) -> str:
-    linked = any((file or {}).get("link") for file in (job.voice, job.portrait))
-    return " The video service looks at linked files itself; we have not seen them." if linked else ""
+    if job.held or not any(file and file.link for file in (job.inputs.voice, job.inputs.portrait)):
+        return ""
+    return " The video service looks at linked files itself; we have not seen them."
 
 
 def _about(seconds: float) -> str:

@@ -1,7 +1,7 @@
 """The settings JSON: what a person may write beside a voice, and what holds for a job in the end.
 
-The shape is EMO's own request body with every field optional. Nothing here reads a file or a bucket; links are
-judged by their form only and are never fetched.
+The shape is the service's own request body with every field optional. Nothing here reads a file or a bucket; links
+are judged by their form only and are never fetched.
 """
 
 from __future__ import annotations
@@ -9,36 +9,36 @@ from __future__ import annotations
 import json
 import re
 import unicodedata
-from dataclasses import dataclass
-from typing import Final, NoReturn, TypeAlias
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Final, NoReturn
 from urllib.parse import urlsplit
 
-from portraitcast.domain import limits
-from portraitcast.domain.problems import Problem, RefusalError, controls, plain, scrub, show_link
+from portraitcast.domain.models import DEFAULT, MODELS, Box, Model, Parameter, UnknownModelError, Value, model_named, models_with
+from portraitcast.domain.problems import NAME_MAX, Problem, ProblemError, controls, plain, scrub, show_link
+from portraitcast.domain.uploads import KEY_MAX_BYTES, PORTRAIT_SUFFIXES, is_hidden
 
-Box: TypeAlias = tuple[int, int, int, int]
-"""``x1, y1, x2, y2`` in pixels of the original picture, origin top left."""
-
-MODEL: Final = "emo-v1"
-STYLE_LEVELS: Final = ("normal", "calm", "active")  # EMO, parameters.style_level; the first is the default
-RATIOS: Final = ("1:1", "3:4")  # EMO, parameters.ratio of the check; the first is the default and the cheaper one
-PICTURE_SUFFIXES: Final = (".jpg", ".jpeg", ".png", ".bmp", ".webp")  # EMO, image requirements
+SETTINGS_MAX_BYTES: Final = 64 * 1024  # ours: a settings JSON is some hundred bytes
+LINK_MAX_CHARS: Final = 2048  # ours: a link in a settings JSON; the longest that is safe everywhere on its way
+BOX_MAX: Final = max(model.picture.max_side for model in MODELS.values() if model.takes_boxes)
+RATIOS: Final = ("1:1", "3:4")  # EMO image detection, parameters.ratio; the first is the default and the cheaper one
 
 _FIELDS: Final = {
     "$": ("model", "input", "parameters"),
     "$.input": ("image_url", "audio_url", "face_bbox", "ext_bbox"),
-    "$.parameters": ("style_level", "ratio"),
+    "$.parameters": tuple(dict.fromkeys(p.name for model in MODELS.values() for p in model.parameters)),
 }
 _OWN_ONLY: Final = (
     "audio_url",
     "face_bbox",
     "ext_bbox",
 )  # one job's voice and one picture's boxes: no folder's default
-_PICTURE: Final = f"an http(s) link, or the name of an object that ends in {', '.join(PICTURE_SUFFIXES)}"
+_PICTURE: Final = f"an http(s) link, or the name of an object that ends in {', '.join(sorted(PORTRAIT_SUFFIXES))}"
 
-_NAME_MAX: Final = 200  # characters of a file's name that a message repeats
 # A colon is lawful in an object's name, so only "scheme://" and the schemes that people do write are taken for links.
 _MEANT_AS_LINK: Final = re.compile(r"(?:[a-z][a-z0-9+.-]*://|(?:https?|ftp|oss|s3|gs|file|data|blob):)", re.IGNORECASE)
+_NO_DEPLOYMENTS: Final[Mapping[str, str]] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,36 +60,55 @@ class Settings:
     audio_url: str | None = None
     face_bbox: Box | None = None
     ext_bbox: Box | None = None
-    style_level: str | None = None
-    ratio: str | None = None
+    parameters: dict[str, Value] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Effective:
-    """What holds for one job, after its own JSON, the folder's and the defaults."""
+    """What holds for one job, after its own JSON, the folder's and the defaults.
+
+    `model` is the name that requests carry; `runs` is the model behind it, which differs for a dedicated deployment.
+    """
 
     model: str
-    style_level: str
-    ratio: str
-    face_bbox: Box | None
-    ext_bbox: Box | None
+    runs: str
+    parameters: dict[str, Value]
+    face_bbox: Box | None = None
+    ext_bbox: Box | None = None
+
+    @property
+    def definition(self) -> Model:
+        """The model as data."""
+        return model_named(self.model, {self.model: self.runs})
+
+    @property
+    def ratio(self) -> str:
+        """The ratio, of a model that has one."""
+        return str(self.parameters.get("ratio", RATIOS[0]))
 
 
-def parse_settings(data: bytes, key: str, *, folder_defaults: bool) -> Settings:
+def parse_settings(
+    data: bytes, key: str, *, folder_defaults: bool, deployments: Mapping[str, str] = _NO_DEPLOYMENTS
+) -> Settings:
     """Read one settings JSON.
+
+    A parameter must be one that some model has, with a value that it takes; whether it is one of the job's model is
+    known only when all settings are together (`effective`).
 
     Parameters
     ----------
     data
-        The object's bytes: UTF-8, with or without a byte order mark, at most `limits.SETTINGS_MAX_BYTES`.
+        The object's bytes: UTF-8, with or without a byte order mark, at most `SETTINGS_MAX_BYTES`.
     key
         The object's key: its last part is named in every refusal, its folder is where names in the JSON begin.
     folder_defaults
         True for a folder's ``settings.json``, which may hold neither ``audio_url`` nor boxes.
+    deployments
+        Names of dedicated deployments, and the models that they run.
 
     Raises
     ------
-    RefusalError
+    ProblemError
         ``SettingsInvalid``, with the file, the JSON path, what is allowed and what was found.
     """
     file = _File(key)
@@ -115,14 +134,16 @@ def parse_settings(data: bytes, key: str, *, folder_defaults: bool) -> Settings:
             f"Add {missing}, or leave both out and the portrait check finds them.",
         )
     return Settings(
-        # People write "emo-v1-detect" or "emo-detect-v1" here, the check's model, which isn't theirs to choose.
-        model=file.choice_at("$.model", root.get("model"), (MODEL,), hint=f'Write "{MODEL}", the only model'),
+        model=file.model_at("$.model", root.get("model"), deployments),
         image_url=file.picture_at("$.input.image_url", inputs.get("image_url")),
         audio_url=file.link_at("$.input.audio_url", inputs.get("audio_url")),
         face_bbox=face,
         ext_bbox=ext,
-        style_level=file.choice_at("$.parameters.style_level", parameters.get("style_level"), STYLE_LEVELS),
-        ratio=file.choice_at("$.parameters.ratio", parameters.get("ratio"), RATIOS),
+        parameters={
+            name: file.parameter_at(f"$.parameters.{name}", name, value)
+            for name, value in parameters.items()
+            if value is not None
+        },
     )
 
 
@@ -142,8 +163,13 @@ def effective(
     *,
     picture_size: tuple[int, int] | None,
     own_key: str | None,
+    folder_key: str | None = None,
+    default_model: str = DEFAULT,
+    deployments: Mapping[str, str] = _NO_DEPLOYMENTS,
 ) -> Effective:
     """Return what holds for a job: each field from its own JSON, else the folder's, else the default.
+
+    A folder's parameters are defaults for its own model; a job of another model takes only those that it has.
 
     Parameters
     ----------
@@ -151,37 +177,72 @@ def effective(
         The job's own settings and those of its folder, where there are any.
     picture_size
         Width and height of the portrait in pixels; None where it is a link that we never fetch.
-    own_key
-        Key of the job's own JSON, to name it in a refusal.
+    own_key, folder_key
+        Keys of the two JSONs, to name them in a refusal.
+    default_model, deployments
+        The stack's default model, and the names of dedicated deployments with the models that they run.
 
     Raises
     ------
-    RefusalError
-        ``SettingsInvalid``: a box leaves the picture, or an own ratio disagrees with the boxes.
+    ProblemError
+        ``SettingsInvalid``: a parameter of another model, a box that leaves the picture, boxes for a model that takes
+        none, or an own ratio that disagrees with the boxes.
     """
     mine, theirs = own or Settings(), folder or Settings()
-    ratio = mine.ratio or theirs.ratio or RATIOS[0]
-    if mine.face_bbox is not None and mine.ext_bbox is not None:
-        file = _File(own_key or "")
-        if picture_size is not None:
-            file.check_inside("$.input.face_bbox", mine.face_bbox, picture_size)
-            file.check_inside("$.input.ext_bbox", mine.ext_bbox, picture_size)
-        ratio = _ratio_of(mine.ext_bbox)
-        if mine.ratio not in (None, ratio):
+    file = _File(own_key or "")
+    folder_model = _model(theirs.model or default_model, deployments)
+    model = _model(mine.model, deployments) if mine.model else folder_model
+    _check_parameters(_File(folder_key or "settings.json"), theirs, folder_model)
+    _check_parameters(file, mine, model)
+    parameters: dict[str, Value] = {}
+    for parameter in model.parameters:
+        value = mine.parameters.get(parameter.name, theirs.parameters.get(parameter.name, parameter.default))
+        if value is not None and not parameter.accepts(value):  # the folder's, for another model
+            value = parameter.default
+        if value is not None:
+            parameters[parameter.name] = value
+    if mine.face_bbox is None or mine.ext_bbox is None:
+        return Effective(model.name, model.runs, parameters)
+    if not model.takes_boxes:
+        takers = " or ".join(name for name, other in MODELS.items() if other.takes_boxes)
+        file.refuse("$.input.face_bbox", f"belongs to {takers}, and this job's model is {model.name}", "Leave the boxes out.")
+    if picture_size is not None:
+        file.check_inside("$.input.face_bbox", mine.face_bbox, picture_size)
+        file.check_inside("$.input.ext_bbox", mine.ext_bbox, picture_size)
+    ratio = _ratio_of(mine.ext_bbox)
+    if mine.parameters.get("ratio") not in (None, ratio):
+        file.refuse(
+            "$.parameters.ratio",
+            f"must be {_shown(ratio)} with this ext_bbox, not {_shown(mine.parameters['ratio'])}",
+            "Leave ratio out, it follows from ext_bbox, or change ext_bbox.",
+            limit=_shown(ratio),
+            measured=_shown(mine.parameters["ratio"]),
+        )
+    return Effective(model.name, model.runs, {**parameters, "ratio": ratio}, mine.face_bbox, mine.ext_bbox)
+
+
+def _model(name: str, deployments: Mapping[str, str]) -> Model:
+    try:
+        return model_named(name, deployments)
+    except UnknownModelError:  # a deployment that was taken out of the parameter after its JSON was read
+        return MODELS[DEFAULT]
+
+
+def _check_parameters(file: _File, settings: Settings, model: Model) -> None:
+    """Refuse a parameter that the model doesn't have, naming the model that has it."""
+    for name, value in settings.parameters.items():
+        parameter = model.parameter(name)
+        path = f"$.parameters.{name}"
+        if parameter is None:
             file.refuse(
-                "$.parameters.ratio",
-                f"must be {_shown(ratio)} with this ext_bbox, not {_shown(mine.ratio)}",
-                "Leave ratio out, it follows from ext_bbox, or change ext_bbox.",
-                limit=_shown(ratio),
-                measured=_shown(mine.ratio),
+                path,
+                f"belongs to {' and '.join(models_with(name))}, and the model here is {model.name}",
+                f"Take it out, or choose the model; {model.name} has {model.describe_parameters()}.",
+                limit=model.describe_parameters(),
+                measured=name,
             )
-    return Effective(
-        model=mine.model or theirs.model or MODEL,
-        style_level=mine.style_level or theirs.style_level or STYLE_LEVELS[0],
-        ratio=ratio,
-        face_bbox=mine.face_bbox,
-        ext_bbox=mine.ext_bbox,
-    )
+        if not parameter.accepts(value):
+            file.refuse_value(path, parameter.describe(), value)
 
 
 def is_link(value: str) -> bool:
@@ -201,7 +262,7 @@ def resolve_name(name: str, json_key: str) -> str:
 
     Raises
     ------
-    RefusalError
+    ProblemError
         ``SettingsInvalid``: empty, absolute, out of the bucket, no name of an object, or longer than a key may be.
     """
     file, path = _File(json_key), "$.input.image_url"
@@ -219,12 +280,12 @@ def resolve_name(name: str, json_key: str) -> str:
     if steps[-1] in ("", ".", "..") or "\0" in name or not _encodable(name):
         file.refuse(path, f"is no name of an object: {_shown(name)}", what_to_do)
     key = "/".join(parts)
-    if (length := len(key.encode())) > limits.KEY_MAX_BYTES:
+    if (length := len(key.encode())) > KEY_MAX_BYTES:
         file.refuse(
             path,
             "is too long for the name of an object",
             what_to_do,
-            limit=f"{limits.KEY_MAX_BYTES} bytes",
+            limit=f"{KEY_MAX_BYTES} bytes",
             measured=f"{length} bytes",
         )
     return key
@@ -235,13 +296,13 @@ class _File:
 
     def __init__(self, key: str) -> None:
         self.key = key
-        self.name = plain(key.rpartition("/")[2], _NAME_MAX) or "the settings JSON"
+        self.name = plain(key.rpartition("/")[2], NAME_MAX) or "the settings JSON"
 
     def refuse(
         self, path: str, fault: str, what_to_do: str, *, limit: str | None = None, measured: str | None = None
     ) -> NoReturn:
         message = f"{self.name}: {path} {fault}."
-        raise RefusalError(Problem("SettingsInvalid", message, what_to_do, limit=limit, measured=measured))
+        raise ProblemError(Problem("SettingsInvalid", message, what_to_do, limit=limit, measured=measured))
 
     def refuse_value(self, path: str, allowed: str, value: object, *, hint: str = "") -> NoReturn:
         what_to_do = f"{hint or f'Write {allowed}'}, or leave the field out, and drop {self.name} again."
@@ -266,22 +327,34 @@ class _File:
                 )
         return value
 
-    def choice_at(self, path: str, value: object, choices: tuple[str, ...], *, hint: str = "") -> str | None:
+    def model_at(self, path: str, value: object, deployments: Mapping[str, str]) -> str | None:
         if value is None:
             return None
-        if not isinstance(value, str) or value not in choices:
-            self.refuse_value(path, " or ".join(map(_shown, choices)), value, hint=hint)
-        return value
+        try:
+            return model_named(value, deployments).name if isinstance(value, str) else self._no_model(path, value)
+        except UnknownModelError as error:
+            # People write "emo-v1-detect" or "emo-detect-v1" here, the check's model, which isn't theirs to choose.
+            self._no_model(path, value, error.known)
+
+    def _no_model(self, path: str, value: object, known: tuple[str, ...] = tuple(MODELS)) -> NoReturn:
+        self.refuse_value(path, " or ".join(map(_shown, known)), value)
+
+    def parameter_at(self, path: str, name: str, value: object) -> Value:
+        """Return a parameter's value if some model takes it."""
+        takers = [p for model in MODELS.values() if (p := model.parameter(name)) is not None]
+        if not any(parameter.accepts(value) for parameter in takers):
+            self.refuse_value(path, _allowed(takers), value)
+        return value  # type: ignore[return-value]  # a parameter has accepted it
 
     def box_at(self, path: str, value: object) -> Box | None:
         if value is None:
             return None
-        allowed = f"[x1, y1, x2, y2], whole pixels with 0 <= x1 < x2 <= {limits.PORTRAIT_MAX_SIDE}, the same for y"
+        allowed = f"[x1, y1, x2, y2], whole pixels with 0 <= x1 < x2 <= {BOX_MAX}, the same for y"
         hint = "Write four whole numbers"
         if not isinstance(value, list) or [type(number) for number in value] != [int] * 4:
             self.refuse_value(path, allowed, value, hint=hint)
         x1, y1, x2, y2 = value
-        if not (0 <= x1 < x2 <= limits.PORTRAIT_MAX_SIDE and 0 <= y1 < y2 <= limits.PORTRAIT_MAX_SIDE):
+        if not (0 <= x1 < x2 <= BOX_MAX and 0 <= y1 < y2 <= BOX_MAX):
             self.refuse_value(path, allowed, value, hint=hint)
         return x1, y1, x2, y2
 
@@ -312,10 +385,9 @@ class _File:
             self.refuse_value(path, _PICTURE, value)
         if _MEANT_AS_LINK.match(value):
             return self.link_at(path, value)
-        resolve_name(value, self.key)
         name = value.rpartition("/")[2]
-        # A name that begins with a dot is left alone in the bucket, so a job would wait for it for ever.
-        if name.startswith(".") or not name.lower().endswith(PICTURE_SUFFIXES):
+        # A hidden file is left alone in the bucket, so a job would wait for it for ever.
+        if is_hidden(resolve_name(value, self.key)) or not name.lower().endswith(tuple(PORTRAIT_SUFFIXES)):
             self.refuse_value(path, _PICTURE, value)
         return value
 
@@ -340,12 +412,12 @@ def _load(data: bytes, file: _File) -> object:
     def no_constant(name: str) -> NoReturn:
         file.refuse("$", f"holds {name}, which is no JSON number", what_to_do)
 
-    if len(data) > limits.SETTINGS_MAX_BYTES:
+    if len(data) > SETTINGS_MAX_BYTES:
         file.refuse(
             "$",
             "is too big for settings",
             what_to_do,
-            limit=f"{limits.SETTINGS_MAX_BYTES} bytes",
+            limit=f"{SETTINGS_MAX_BYTES} bytes",
             measured=f"{len(data)} bytes",
         )
     try:
@@ -364,8 +436,8 @@ def _load(data: bytes, file: _File) -> object:
 
 def _link_fault(value: str) -> str | None:
     """Return what is wrong with a link, to be put behind its path, or None."""
-    if len(value) > limits.LINK_MAX_CHARS:
-        return f"is a link of more than {limits.LINK_MAX_CHARS} characters"
+    if len(value) > LINK_MAX_CHARS:
+        return f"is a link of more than {LINK_MAX_CHARS} characters"
     if any(char.isspace() or controls(char) for char in value):
         return "holds white space or a control character, which no link may"
     try:
@@ -376,6 +448,10 @@ def _link_fault(value: str) -> str | None:
     if link.scheme not in ("http", "https"):
         return "must be an http or https link"
     return None if host else "is a link without a host"
+
+
+def _allowed(parameters: list[Parameter]) -> str:
+    return " or ".join(dict.fromkeys(parameter.describe() for parameter in parameters))
 
 
 def _ratio_of(box: Box) -> str:

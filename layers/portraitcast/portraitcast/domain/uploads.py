@@ -1,4 +1,4 @@
-"""What a key in the upload bucket means: the kind of file, its folder, its name, and the job it belongs to.
+"""Uploads: what a key in the upload bucket means (kind, folder, stem, job id), and what is known of one file.
 
 Names are compared in Unicode NFC (a Mac uploads both forms) and case-sensitively except for the extension. What we
 write keeps the voice's own bytes.
@@ -10,12 +10,12 @@ import hashlib
 import posixpath
 import unicodedata
 from dataclasses import dataclass
-from enum import Enum
+from enum import StrEnum
 from typing import Final
 
-from portraitcast.errors import PortraitcastError
-from portraitcast.domain.limits import KEY_MAX_BYTES
+from portraitcast.domain.problems import Problem
 
+KEY_MAX_BYTES: Final = 1024  # Amazon S3, "Naming Amazon S3 objects": UTF-8 bytes of an object key
 VOICE_SUFFIXES: Final = frozenset({".mp3", ".wav"})
 OTHER_SOUND_SUFFIXES: Final = frozenset({".m4a", ".aac", ".ogg", ".opus", ".flac", ".wma", ".aiff", ".amr"})
 PORTRAIT_SUFFIXES: Final = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp"})
@@ -23,10 +23,15 @@ OTHER_PICTURE_SUFFIXES: Final = frozenset({".heic", ".heif", ".avif", ".gif", ".
 SETTINGS_SUFFIX: Final = ".json"
 RESERVED_NAME: Final = "settings"
 LONGEST_OUTPUT_SUFFIX: Final = ".json"
+# Folders that NAS systems and desktops make beside people's files: their recycle bins, thumbnails and snapshots.
+SYSTEM_FOLDERS: Final = frozenset(
+    {"@eadir", "#recycle", "#snapshot", "@recycle", "@recently-snapshot", "@sharebin", "@tmp", "$recycle.bin"}
+    | {"system volume information", "lost+found", "__macosx", "recycler", "network trash folder", "temporary items"}
+)
 _WAY_OUT: Final = "send the key of an object that is there."
 
 
-class Kind(Enum):
+class Kind(StrEnum):
     """What a file is for, judged by its key alone."""
 
     VOICE = "voice"
@@ -47,7 +52,7 @@ class Kind(Enum):
         return self in {Kind.PORTRAIT, Kind.OTHER_PICTURE}
 
 
-class NoKeyError(PortraitcastError):
+class NoKeyError(ValueError):
     """Text that no object in S3 can have as its key; nobody but a hostile hand sends it."""
 
 
@@ -109,7 +114,7 @@ def short_hash(text: str) -> str:
 def classify(key: str) -> Name | None:
     """Take a key apart, or return None when it is left alone (hidden, a folder marker, any other suffix)."""
     base = key.rpartition("/")[2]
-    if not base or base.startswith("."):
+    if not base or is_hidden(key):
         return None
     suffix = posixpath.splitext(base)[1]
     stem = key.removesuffix(suffix)
@@ -119,6 +124,12 @@ def classify(key: str) -> Name | None:
         return None
     folder, slash, _ = name.rpartition("/")
     return Name(key, kind, suffix.lower(), stem, name, folder if folder.strip("/") else folder + slash)
+
+
+def is_hidden(key: str) -> bool:
+    """Say whether any part of a key begins with a dot, or is a folder that systems make for themselves."""
+    *folders, base = key.split("/")
+    return base.startswith(".") or any(f.startswith(".") or f.lower() in SYSTEM_FOLDERS for f in folders)
 
 
 def _kind(suffix: str, base: str) -> Kind | None:
@@ -143,3 +154,97 @@ def same_key(one: str, other: str) -> bool:
 def _comparable(key: str) -> tuple[str, str]:
     suffix = posixpath.splitext(key)[1]
     return nfc(key.removesuffix(suffix)), suffix.lower()
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What reading one version of a voice or a picture found; `problem` says why it won't do.
+
+    Attributes
+    ----------
+    sha256
+        Hex digest of the upload; None where it couldn't be read.
+    type
+        What the content is ("wav", "jpeg"), whatever the file is called.
+    seconds
+        Of a voice.
+    width, height
+        Of a picture, pixels as people see it.
+    """
+
+    sha256: str | None = None
+    type: str | None = None
+    seconds: float | None = None
+    width: int | None = None
+    height: int | None = None
+    problem: Problem | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """A file of the upload bucket as the table knows it.
+
+    Attributes
+    ----------
+    name
+        Its key, taken apart.
+    version
+        Version id of the object; "null" in a bucket without versioning, or whose versioning is suspended.
+    etag
+        The object's ETag, which tells versions apart where all are "null"; "" where it isn't known.
+    noticed_at
+        When we noticed this version (epoch seconds): with a backlog this is the time that counts for quiet periods.
+    sequencer
+        S3's order of events of one key, "" when the file was found without an event.
+    deleted
+        The deleted marker: kept a while so that an older event, delivered late, doesn't bring the file back.
+    unread
+        A settings JSON that is noted and not read yet.
+    text
+        The content of a settings JSON that was read; None for media, and for what is too big or no UTF-8.
+    facts
+        What reading a voice or a picture found; None until then.
+    refused
+        A second voice of a job that was already sent: told once, then left alone.
+    """
+
+    name: Name
+    version: str
+    bytes: int
+    noticed_at: float
+    etag: str = ""
+    sequencer: str = ""
+    deleted: bool = False
+    unread: bool = False
+    text: str | None = None
+    facts: Facts | None = None
+    refused: bool = False
+
+    @property
+    def key(self) -> str:
+        """The object's key."""
+        return self.name.key
+
+    @property
+    def tag(self) -> str:
+        """What tells one upload from another: key and version, or ETag where versions have no ids."""
+        return f"{self.key}\n{self.version if self.version != 'null' else self.etag or 'null'}"
+
+    def is_same_version(self, other: Upload) -> bool:
+        """Say whether two are the same object, as far as S3 tells objects apart."""
+        if self.deleted or other.deleted:
+            return self.deleted and other.deleted
+        if self.version != other.version:
+            return False
+        return self.version != "null" or not (self.etag and other.etag) or self.etag == other.etag
+
+    def is_older_event_than(self, known: Upload) -> bool:
+        """Say whether S3 ordered this event before the known one; without both sequencers nobody can tell.
+
+        Sequencers are compared as hexadecimal text after padding the shorter on the right (Amazon S3, "Event message
+        structure").
+        """
+        if not self.sequencer or not known.sequencer:
+            return False
+        width = max(len(self.sequencer), len(known.sequencer))
+        return self.sequencer.ljust(width, "0") < known.sequencer.ljust(width, "0")
