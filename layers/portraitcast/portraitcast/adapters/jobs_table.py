@@ -35,9 +35,9 @@ from typing import TYPE_CHECKING, Any, Final
 from portraitcast.adapters.aws import aws_errors
 from portraitcast.adapters.records import from_attribute, from_item, from_plain, to_attribute, to_item, to_plain
 from portraitcast.domain.account import Account
-from portraitcast.domain.job import Boxes, Job
+from portraitcast.domain.job import Job
 from portraitcast.domain.matching import LIST_MAX, Pictures
-from portraitcast.domain.models import DEFAULT
+from portraitcast.domain.models import DEFAULT, Boxes
 from portraitcast.domain.polling import Pace
 from portraitcast.domain.problems import Problem
 from portraitcast.domain.uploads import Kind, Name, Upload, classify, short_hash

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Final, Self
 
+from portraitcast.domain.models import Boxes
 from portraitcast.domain.problems import Problem
 from portraitcast.domain.settings import Effective
 
@@ -146,14 +147,6 @@ class Candidates:
 
     keys: tuple[str, ...]
     count: int
-
-
-@dataclass(frozen=True, slots=True)
-class Boxes:
-    """Face and frame in pixels of the portrait, as the check found them or the settings gave them."""
-
-    face: tuple[int, int, int, int]
-    ext: tuple[int, int, int, int]
 
 
 @dataclass(frozen=True, slots=True)

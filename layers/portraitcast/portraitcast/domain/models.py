@@ -242,8 +242,13 @@ class Model:
 
     def effective(self, parameters: Mapping[str, object]) -> dict[str, object]:
         """Return what holds for each parameter: what was set, else its default; without those that aren't sent."""
-        held = {parameter.name: parameters.get(parameter.name, parameter.default) for parameter in self.parameters}
-        return {name: value for name, value in held.items() if value is not None}
+        held: dict[str, object] = {}
+        for parameter in self.parameters:
+            value = parameters.get(parameter.name)
+            value = parameter.default if value is None else value
+            if value is not None:
+                held[parameter.name] = value
+        return held
 
     def for_call(self, call: Call, parameters: Mapping[str, object]) -> dict[str, object]:
         """Return the parameters of one call as they are sent.

@@ -15,18 +15,20 @@ from pathlib import Path
 import pytest
 from world import serving
 
-from portraitcast.adapters.dashscope.client import (
-    ANSWER_MAX_BYTES,
+from portraitcast.adapters.dashscope import (
     AccountError,
-    Boxes,
+    CheckPassed,
     Created,
-    Emo,
+    DashScope,
     NotConnectedError,
     ProviderIllError,
-    Unknown,
+    UnknownOutcome,
 )
+from portraitcast.adapters.dashscope.transport import ANSWER_MAX_BYTES
+from portraitcast.domain.models import MODELS, Boxes
 from simulator import Simulator
 
+EMO = MODELS["emo-v1"]
 KEY = "sk-0123456789abcdef"
 BOXES = Boxes((10, 10, 50, 50), (0, 0, 100, 100))
 SAMPLES = Path(__file__).parents[2] / "local" / "samples"
@@ -90,9 +92,9 @@ class Service:
             thread.join(10)
             assert not thread.is_alive()
 
-    def client(self, scheme: str = "http", read_timeout: float = 0.5) -> Emo:
+    def client(self, scheme: str = "http", read_timeout: float = 0.5) -> DashScope:
         base = f"{scheme}://127.0.0.1:{self.port}/api/v1"
-        return Emo(base, lambda: KEY, connect_timeout=0.5, read_timeout=read_timeout)
+        return DashScope(base, lambda: KEY, connect_timeout=0.5, read_timeout=read_timeout)
 
 
 @pytest.fixture
@@ -102,8 +104,8 @@ def service() -> Iterator[Service]:
     server.close()
 
 
-def create(client: Emo) -> Created | Unknown:
-    return client.create(image_url="https://in/a.png", audio_url="https://in/a.mp3", boxes=BOXES, style_level="calm")
+def create(client: DashScope) -> Created | UnknownOutcome:
+    return client.create(EMO, image_url="https://in/a.png", audio_url="https://in/a.mp3", boxes=BOXES, parameters={"style_level": "calm"})
 
 
 def head(status: int, length: int | None, *more: str) -> bytes:
@@ -192,7 +194,7 @@ def test_a_create_without_a_clear_answer_is_unknown_in_time_and_was_sent_once(
     start = time.monotonic()
     outcome = create(client)
     assert time.monotonic() - start < client.call_seconds + 1
-    assert isinstance(outcome, Unknown)
+    assert isinstance(outcome, UnknownOutcome)
     assert len(service.requests) == 1
     assert len(service.connections) == 1
 
@@ -224,7 +226,7 @@ def test_a_create_that_is_cut_before_it_was_read_is_sent_no_second_time(service:
     service.reads_requests = False
     service.behaviour = raw()
     with suppress(NotConnectedError):  # when the cut came before a byte of the body had left
-        assert isinstance(create(service.client()), Unknown)
+        assert isinstance(create(service.client()), UnknownOutcome)
     assert len(service.connections) == 1
 
 
@@ -238,7 +240,7 @@ def test_a_create_never_goes_over_a_connection_that_another_call_left_open(servi
 
     service.behaviour = keep
     client = service.client()
-    assert isinstance(client.check_portrait("https://in/a.png", "1:1"), Boxes)
+    assert isinstance(client.check_portrait(EMO, "https://in/a.png", {"ratio": "1:1"}), CheckPassed)
     assert service.gone.acquire(timeout=10)
     assert create(client) == Created("t-1", "r-1")
     assert len(set(service.connections)) == 2
@@ -247,7 +249,7 @@ def test_a_create_never_goes_over_a_connection_that_another_call_left_open(servi
 def test_a_port_that_nobody_listens_on_is_not_connected() -> None:
     with socket.socket() as held:
         held.bind(("127.0.0.1", 0))  # taken, but not listening
-        client = Emo(f"http://127.0.0.1:{held.getsockname()[1]}", lambda: KEY)
+        client = DashScope(f"http://127.0.0.1:{held.getsockname()[1]}", lambda: KEY)
         with pytest.raises(NotConnectedError):
             create(client)
         with pytest.raises(NotConnectedError):
@@ -259,7 +261,7 @@ def test_a_name_that_nobody_knows_is_not_connected(monkeypatch: pytest.MonkeyPat
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
     monkeypatch.setattr(socket, "getaddrinfo", unknown)
-    client = Emo("https://emo.example/api/v1", lambda: KEY)
+    client = DashScope("https://emo.example/api/v1", lambda: KEY)
     with pytest.raises(NotConnectedError):
         create(client)
     with pytest.raises(NotConnectedError):
@@ -319,16 +321,16 @@ def files() -> Iterator[str]:
 def test_the_bundled_simulator_takes_a_pair_from_the_check_to_the_link(files: str) -> None:
     image, audio = f"{files}/portrait.png", f"{files}/voice.mp3"
     with Simulator(api_key=KEY, manual=True) as sim:
-        client = Emo(sim.base_url, lambda: KEY)
-        passed = client.check_portrait(image, "1:1")
-        assert isinstance(passed, Boxes)
-        made = [client.create(image_url=image, audio_url=audio, boxes=passed, style_level="normal") for _ in range(2)]
+        client = DashScope(sim.base_url, lambda: KEY)
+        passed = client.check_portrait(EMO, image, {"ratio": "1:1"})
+        assert isinstance(passed, CheckPassed)
+        made = [client.create(EMO, image_url=image, audio_url=audio, boxes=passed.boxes, parameters={}) for _ in range(2)]
         first, second = (outcome for outcome in made if isinstance(outcome, Created))
-        assert {(task.task_id, task.request_id) for task in client.list_tasks()} == {
+        assert {(task.task_id, task.request_id) for task in client.list_tasks(EMO)} == {
             (first.task_id, first.request_id),
             (second.task_id, second.request_id),
         }
-        assert all(abs(task.created_at - time.time()) < 60 for task in client.list_tasks())
+        assert all(abs(task.created_at - time.time()) < 60 for task in client.list_tasks(EMO))
         assert client.query(first.task_id).ended is False
         assert client.cancel(second.task_id) is True
         assert client.query(second.task_id).status == "CANCELED"
@@ -349,5 +351,5 @@ def test_the_bundled_simulator_takes_a_pair_from_the_check_to_the_link(files: st
 
 def test_the_bundled_simulator_refuses_another_key() -> None:
     with Simulator(api_key=KEY) as sim, pytest.raises(AccountError) as caught:
-        Emo(sim.base_url, lambda: "sk-another").query("t-1")
+        DashScope(sim.base_url, lambda: "sk-another").query("t-1")
     assert caught.value.http_status == 401
