@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import json
-import os
 import warnings
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from aws_lambda_powertools import Logger, Metrics
 
-from portraitcast.adapters.buckets import Results
-from portraitcast.config import Places, Provider
-from portraitcast.workflows.deliver import Delivery
-from portraitcast.adapters.download import listed_origins
-from portraitcast.adapters.queues import Executions, Queue
-from portraitcast.adapters.jobs_table import Table
-from portraitcast.bootstrap import client, emo, teller
+from portraitcast.adapters.records import from_plain, to_plain
+from portraitcast.bootstrap.deliver import from_environment
+from portraitcast.domain.execution import Execution
+from portraitcast.workflows.deliver import EndedExecution
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
+
+    from portraitcast.workflows.deliver import Deliver
 
 logger = Logger(service="portraitcast")  # the name that the package's own loggers have
 metrics = Metrics()
@@ -27,24 +25,9 @@ warnings.filterwarnings("ignore", "No application metrics to publish")  # most i
 
 
 @cache
-def delivery() -> Delivery:
+def deliver() -> Deliver:
     """Put deliver together, once a process."""
-    places, provider = Places.from_env(), Provider.from_env()
-    table = Table(client("dynamodb"), places.table)
-    results = Results(client("s3"), places.results_bucket)
-    extra_video_hosts = os.environ["EXTRA_VIDEO_HOSTS"]
-    listed_origins(extra_video_hosts)  # a slip in it is told at the first start, not when a paid video is fetched
-    return Delivery(
-        table,
-        results,
-        emo(provider),
-        Queue(client("sqs"), places.uploads_queue),
-        Executions(client("stepfunctions"), places.state_machine),
-        teller(places, table, results, metrics),
-        extra_video_hosts=extra_video_hosts,
-        min_wait=provider.min_wait,
-        max_wait=provider.max_wait,
-    )
+    return from_environment(metrics)
 
 
 @metrics.log_metrics
@@ -53,8 +36,11 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:  #
     """Deliver for the wait loop, or for the rule on executions that ended badly."""
     detail = event.get("detail")
     if event.get("source") == "aws.states" and isinstance(detail, dict):
-        state = json.loads(detail["input"])
-        logger.append_keys(job=state["job"])
-        return delivery().execution_ended(detail["status"], detail["name"], state)
-    logger.append_keys(job=event.get("job"))
-    return delivery().deliver(event)
+        state = from_plain(Execution, json.loads(detail["input"]))
+        logger.append_keys(job=state.job)
+        done = deliver().ended(EndedExecution(detail["status"], detail["name"], state))
+    else:
+        logger.append_keys(job=event.get("job"))
+        done = deliver().task(from_plain(Execution, event))
+    result: dict[str, Any] = to_plain(done)
+    return result

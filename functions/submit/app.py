@@ -1,25 +1,18 @@
-"""submit: takes in what was dropped; while a slot is free, creates the oldest job's task."""
+"""submit: ingests what was dropped; while a slot is free, creates the oldest job's task."""
 
 from __future__ import annotations
 
 import time
 import warnings
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from aws_lambda_powertools import Logger, Metrics
 from aws_lambda_powertools.utilities.batch import BatchProcessor, EventType, process_partial_response
 
-from portraitcast.adapters.buckets import Links, Results, Uploads
-from portraitcast.config import Places, Provider, SubmitConfig
-from portraitcast.workflows.deliver import Lingering
-from portraitcast.workflows.dispatch import Dispatch, Limits
-from portraitcast.workflows.ingest import Intake
-from portraitcast.adapters.queues import Executions, Queue
-from portraitcast.workflows.submit import Submit
-from portraitcast.adapters.jobs_table import Table
-from portraitcast.workflows.monitor import Watch
-from portraitcast.bootstrap import client, emo, teller
+from portraitcast.bootstrap.submit import SubmitWorkflows, from_environment
+from portraitcast.errors import PortraitcastError, TryLaterError
+from portraitcast.workflows.submit import Received
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
@@ -30,55 +23,51 @@ metrics = Metrics()
 warnings.filterwarnings("ignore", "No application metrics to publish")  # most invocations have nothing to measure
 processor = BatchProcessor(event_type=EventType.SQS, raise_on_entire_batch_failure=False)
 
+AGAIN_AFTER: Final = (10, 30, 120)  # s, by how often a message was received: most trouble passes sooner than 12 minutes
+
 
 @cache
-def submit() -> Submit:
+def workflows() -> SubmitWorkflows:
     """Put submit together, once a process."""
-    places, provider, config = Places.from_env(), Provider.from_env(), SubmitConfig.from_env()
-    table = Table(client("dynamodb"), places.table)
-    results = Results(client("s3"), places.results_bucket)
-    tell = teller(places, table, results, metrics)
-    queue = Queue(client("sqs"), places.uploads_queue)
-    service = emo(provider)
-    watch = Watch(table, Executions(client("stepfunctions"), places.state_machine))
-    intake = Intake(
-        table,
-        Uploads(client("s3"), places.upload_bucket),
-        results,
-        queue,
-        tell,
-        pair_seconds=config.pair_seconds,
-        settle_seconds=config.settle_seconds,
-    )
-    limits = Limits(
-        max_in_flight=config.max_tasks_in_flight,
-        daily_budget=config.daily_budget_cny,
-        look_seconds=config.look_seconds,
-        hold_seconds=config.hold_seconds,
-        min_wait=provider.min_wait,
-        max_wait=provider.max_wait,
-    )
-    links = Links(client("sts"), config.link_role, places.upload_bucket)
-    dispatch = Dispatch(table, intake, service, links, watch, queue, tell, limits)
-    lingering = Lingering(table, service, queue, max_wait=provider.max_wait)
-    return Submit(table, intake, dispatch, watch, lingering, queue, tell)
-
-
-def take_in(record: SQSRecord) -> None:
-    """Handle one message of the uploads queue."""
-    submit().handle_body(record.body)
+    return from_environment(metrics)
 
 
 @metrics.log_metrics
 @logger.inject_lambda_context(clear_state=True)
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    """Take in a batch of the uploads queue, or S3's events as S3 itself would send them; then dispatch."""
-    ends_at = time.time() + context.get_remaining_time_in_millis() / 1000
+    """Handle a batch of the uploads queue, or one message (S3's events as S3 itself would send them); then dispatch."""
     records = event.get("Records", [])
     answer: dict[str, Any] = {}
     if records and records[0].get("eventSource") == "aws:sqs":
-        answer = dict(process_partial_response(event, record_handler=take_in, processor=processor, context=context))
+        answer = dict(process_partial_response(event, record_handler=handle, processor=processor, context=context))
     else:
-        submit().handle(event)
-    submit().dispatch(ends_at)
+        workflows().submit.handle(Received(event, time.time()), ends_at(context))
+    workflows().submit.dispatch(ends_at(context))
     return answer
+
+
+def handle(record: SQSRecord, lambda_context: LambdaContext) -> None:
+    """Handle one message of the queue. What goes wrong is logged here: the batch processor does it at debug level."""
+    try:
+        sent_at = float(record.attributes.sent_timestamp) / 1000
+        workflows().submit.handle(Received.from_text(record.body, sent_at), ends_at(lambda_context))
+    except Exception as error:
+        logger.exception("a message could not be handled", extra={"detail": record.body[:1000]})
+        if isinstance(error, TryLaterError):
+            give_again(record)
+        raise
+
+
+def give_again(record: SQSRecord) -> None:
+    """Let a message come again soon, later each time."""
+    received = int(record.attributes.approximate_receive_count)
+    after = AGAIN_AFTER[min(received, len(AGAIN_AFTER)) - 1]
+    try:
+        workflows().queue.give_again(record.receipt_handle, after=after)
+    except PortraitcastError:
+        logger.warning("a message comes again only after the queue's timeout")
+
+
+def ends_at(context: LambdaContext) -> float:
+    """Return when the function's time ends, epoch seconds."""
+    return time.time() + context.get_remaining_time_in_millis() / 1000

@@ -29,19 +29,25 @@ from moto.core import DEFAULT_ACCOUNT_ID
 from moto.stepfunctions.models import stepfunctions_backends
 from PIL import Image, PngImagePlugin
 
-from portraitcast.adapters.buckets import CONTENT_TYPES, Results, Uploads
-from portraitcast.workflows.deliver import Delivery, Lingering
-from portraitcast.workflows.dispatch import Dispatch, Limits
-from portraitcast.adapters.dashscope.client import Emo
-from portraitcast.errors import TryLaterError
-from portraitcast.workflows.ingest import Intake
-from portraitcast.workflows.poll import look
-from portraitcast.adapters.queues import Executions, Queue
+from portraitcast.adapters.buckets import Results, Uploads
+from portraitcast.adapters.dashscope import DashScope
+from portraitcast.adapters.executions import Executions
+from portraitcast.adapters.jobs_table import JobsTable
+from portraitcast.adapters.notifications import Notifications
+from portraitcast.adapters.presign import CONTENT_TYPES, LinkedObject
+from portraitcast.adapters.queues import Queue
+from portraitcast.adapters.records import from_plain, to_plain
+from portraitcast.bootstrap import deliver, submit
+from portraitcast.domain.execution import Execution
+from portraitcast.domain.job import iso
 from portraitcast.domain.uploads import classify
-from portraitcast.workflows.submit import Submit
-from portraitcast.adapters.jobs_table import Table
-from portraitcast.workflows.publish import Teller
-from portraitcast.workflows.monitor import Watch
+from portraitcast.errors import MessageError, TryLaterError
+from portraitcast.workflows.create_task import Limits
+from portraitcast.workflows.deliver import EndedExecution
+from portraitcast.workflows.evaluate import QuietPeriods
+from portraitcast.workflows.monitor import PollBounds
+from portraitcast.workflows.poll import Poll
+from portraitcast.workflows.submit import Received
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -120,10 +126,10 @@ def client(service: str) -> Any:
     return boto3.client(service, region_name=REGION, aws_access_key_id="testing", aws_secret_access_key="testing")
 
 
-def make_table() -> Table:
+def make_table() -> JobsTable:
     """Create the Jobs table in moto."""
     client("dynamodb").create_table(TableName=TABLE, **table_definition())
-    return Table(client("dynamodb"), TABLE)
+    return JobsTable(client("dynamodb"), TABLE)
 
 
 def make_bucket(name: str) -> Any:
@@ -134,7 +140,7 @@ def make_bucket(name: str) -> Any:
 
 
 class FileServer:
-    """Serves versions of uploaded objects over loopback, as presigned links would; stands in for `buckets.Links`."""
+    """Serves versions of uploaded objects over loopback, as presigned links would; stands in for `presign.Links`."""
 
     def __init__(self) -> None:
         class Handler(BaseHTTPRequestHandler):
@@ -160,10 +166,10 @@ class FileServer:
         self.server.daemon_threads = True
         self.origin = f"http://127.0.0.1:{self.server.server_port}"
 
-    def sign(self, *files: tuple[str, str, str]) -> list[str]:
+    def sign(self, *objects: LinkedObject) -> list[str]:
         return [
-            f"{self.origin}/{quote(key)}?versionId={version}&type={quote_plus(CONTENT_TYPES[suffix])}"
-            for key, version, suffix in files
+            f"{self.origin}/{quote(linked.key)}?versionId={linked.version}&type={quote_plus(CONTENT_TYPES[linked.type])}"
+            for linked in objects
         ]
 
 
@@ -190,8 +196,9 @@ class Timers:
     def send_message(self, *, QueueUrl: str, MessageBody: str, DelaySeconds: int) -> None:  # noqa: N803  # boto3's names
         assert QueueUrl == QUEUE
         assert 0 <= DelaySeconds <= 900
-        self.sent.append(json.loads(MessageBody))
-        self._world.post(json.loads(MessageBody), after=DelaySeconds)
+        message = json.loads(MessageBody)
+        self.sent.append({name: value for name, value in message.items() if name != "hops"})
+        self._world.post(message, after=DelaySeconds)
 
 
 # ---------------------------------------------------------------------- the world
@@ -207,10 +214,10 @@ class World:
         daily_budget_cny: float = 0.0,
         pair_seconds: float = 3,
         settle_seconds: float = 15,
-        look_seconds: float = 60,
-        hold_seconds: float = 60,
-        min_wait_seconds: float = 15,
-        max_wait_seconds: float = 120,
+        reconcile_seconds: float = 60,
+        breaker_seconds: float = 60,
+        min_poll_seconds: float = 15,
+        max_poll_seconds: float = 120,
         call_seconds: float = 5.0,
         extra_video_hosts: str | None = None,
     ) -> None:
@@ -221,7 +228,6 @@ class World:
         self._sequence = itertools.count(1)
         self.dead: list[Message] = []
         self.handled: list[Message] = []
-        self.min_wait, self.max_wait = min_wait_seconds, max_wait_seconds
 
         self.table = make_table()
         self.s3 = make_bucket(UPLOADS)
@@ -237,71 +243,56 @@ class World:
         self.timers = Timers(self)
         self.queue = Queue(self.timers, QUEUE)  # type: ignore[arg-type]
         self.uploads, self.results = Uploads(self.s3, UPLOADS), Results(self.s3, RESULTS)
-        self.emo = Emo(sim.base_url, lambda: sim.account.settings.api_key, connect_timeout=1, read_timeout=call_seconds)
+        self.service = DashScope(
+            sim.base_url, lambda: sim.account.settings.api_key, connect_timeout=1, read_timeout=call_seconds
+        )
         self.executions = Executions(self.sfn, self.machine)
         self.measured: list[tuple[str, float]] = []
-        self.teller = Teller(
-            self.table,
-            self.results,
+        self.notifications = Notifications(
             self.events,
             client("sns"),
             bus=BUS,
             topic=self._topics["notices"],
             operator_topic=self._topics["operator"],
-            meter=lambda name, value: self.measured.append((name, value)),
+        )
+        bounds = PollBounds(min_poll_seconds, max_poll_seconds)
+
+        def meter(name: str, value: float) -> None:
+            self.measured.append((name, value))
+
+        flows = submit.assemble(
+            submit.SubmitAdapters(
+                table=self.table,
+                uploads=self.uploads,
+                results=self.results,
+                links=links,  # type: ignore[arg-type]
+                service=self.service,
+                queue=self.queue,
+                executions=self.executions,
+                notifications=self.notifications,
+                meter=meter,
+            ),
+            Limits(max_tasks_in_flight, daily_budget_cny, reconcile_seconds, breaker_seconds),
+            QuietPeriods(pair_seconds, settle_seconds),
+            bounds,
             clock=self.clock,
         )
-        self.watch = Watch(self.table, self.executions)
-        self.intake = Intake(
-            self.table,
-            self.uploads,
-            self.results,
-            self.queue,
-            self.teller,
-            pair_seconds=pair_seconds,
-            settle_seconds=settle_seconds,
-            clock=self.clock,
-        )
-        limits = Limits(
-            max_in_flight=max_tasks_in_flight,
-            daily_budget=daily_budget_cny,
-            look_seconds=look_seconds,
-            hold_seconds=hold_seconds,
-            min_wait=min_wait_seconds,
-            max_wait=max_wait_seconds,
-        )
-        self.dispatch = Dispatch(
-            self.table,
-            self.intake,
-            self.emo,
-            links,  # type: ignore[arg-type]
-            self.watch,
-            self.queue,
-            self.teller,
-            limits,
-            clock=self.clock,
-        )
-        self.lingering = Lingering(self.table, self.emo, self.queue, max_wait=max_wait_seconds, clock=self.clock)
-        self.submit = Submit(
-            self.table,
-            self.intake,
-            self.dispatch,
-            self.watch,
-            self.lingering,
-            self.queue,
-            self.teller,
-            clock=self.clock,
-        )
-        self.delivery = Delivery(
-            self.table,
-            self.results,
-            self.emo,
-            self.queue,
-            self.executions,
-            self.teller,
+        self.submit, self.dispatch, self.evaluate = flows.submit, flows.dispatch, flows.evaluate
+        self.ingest, self.monitor, self.sweeper, self.publish = flows.ingest, flows.monitor, flows.sweep, flows.publish
+        self.create_task = flows.create_task
+        self.poll = Poll(self.service, least=min_poll_seconds, most=max_poll_seconds, clock=self.clock)
+        self.deliver = deliver.assemble(
+            deliver.DeliverAdapters(
+                table=self.table,
+                results=self.results,
+                service=self.service,
+                queue=self.queue,
+                executions=self.executions,
+                notifications=self.notifications,
+                meter=meter,
+            ),
+            bounds,
             extra_video_hosts=sim.base_url.removesuffix("/api/v1") if extra_video_hosts is None else extra_video_hosts,
-            min_wait=min_wait_seconds,
-            max_wait=max_wait_seconds,
             clock=self.clock,
         )
 
@@ -360,9 +351,10 @@ class World:
     # ------------------------------------------------------------------ what SQS and Lambda do
     def _message(self, message: Message, receives: int) -> None:
         self.handled.append(message)
+        ends_at = self.clock() + SUBMIT_SECONDS
         try:
-            self.submit.handle_body(json.dumps(message))
-        except TryLaterError:
+            self.submit.handle(Received.from_text(json.dumps(message), self.clock()), ends_at)
+        except (TryLaterError, MessageError):
             self._give_again(message, receives)
         except Died:
             self._give_again(message, receives)
@@ -398,32 +390,33 @@ class World:
                 self._push(self.clock() + self.states[execution.name]["wait_seconds"], "execution", execution.name)
 
     def _step(self, name: str) -> None:
-        """Go once round the wait loop: Look, HasItEnded, Deliver, IsItTold."""
+        """Go once round the wait loop: Poll, HasItEnded, Deliver, IsItPublished."""
         if self.execution(name).status != "RUNNING":
             return
         if not self.sim.account.settings.manual:
             self.sim.wait_for(lambda s: not any(t["status"] in {"PENDING", "RUNNING"} for t in s["tasks"]))
         try:
-            state = look(self.states[name], self.emo, least=self.min_wait, most=self.max_wait, clock=self.clock)
-            if state["ended"]:
-                state = self.delivery.deliver(json.loads(json.dumps(state)))
+            state = self.poll.task(from_plain(Execution, self.states[name]))
+            if state.ended:
+                state = self.deliver.task(from_plain(Execution, json.loads(json.dumps(to_plain(state)))))
         except (Died, TryLaterError):
             self._push(self.clock() + LAMBDA_RETRY, "execution", name)
             return
-        if state["ended"] and state["told"]:
+        if state.ended and state.published:
             self.end(name, "SUCCEEDED")
-        self.states[name] = json.loads(json.dumps(state))
-        self._push(self.clock() + state["wait_seconds"], "execution", name)
+        self.states[name] = json.loads(json.dumps(to_plain(state)))
+        self._push(self.clock() + state.wait_seconds, "execution", name)
 
     def end(self, name: str, status: str) -> None:
         """End an execution; FAILED, TIMED_OUT and ABORTED reach deliver by the rule only when `rule` is called."""
         self.execution(name).status = status
 
-    def rule(self, name: str, status: str) -> dict[str, Any]:
+    def rule(self, name: str, status: str) -> Execution:
         """End an execution badly and let the EventBridge rule call deliver with its input."""
         execution = self.execution(name)
         execution.status = status
-        return self.delivery.execution_ended(status, name, json.loads(execution.execution_input))
+        state = from_plain(Execution, json.loads(execution.execution_input))
+        return self.deliver.ended(EndedExecution(status, name, state))
 
     # ------------------------------------------------------------------ what people do
     def put(self, key: str, body: bytes | str | dict[str, Any]) -> Message:
@@ -459,7 +452,8 @@ class World:
 
     def _event(self, key: str, name: str, fields: dict[str, Any]) -> Message:
         s3_object = {"key": quote_plus(key), "sequencer": f"{next(self._sequence):016X}", **fields}
-        return {"Records": [{"eventSource": "aws:s3", "eventName": name, "s3": {"object": s3_object}}]}
+        s3 = {"bucket": {"name": UPLOADS}, "object": s3_object}
+        return {"Records": [{"eventSource": "aws:s3", "eventName": name, "eventTime": iso(self.clock()), "s3": s3}]}
 
     # ------------------------------------------------------------------ what people and tests see
     def job_id(self, name: str) -> str:

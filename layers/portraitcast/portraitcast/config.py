@@ -26,16 +26,16 @@ class _FromEnvironment:
 
 @dataclass(frozen=True, slots=True)
 class Provider(_FromEnvironment):
-    """How to reach the video service and how often to look: seconds."""
+    """How to reach the video service and how often to poll: seconds."""
 
     base_url: str = _variable("DASHSCOPE_BASE_URL")
     api_key_secret: str = _variable("API_KEY_SECRET_ARN")
-    min_wait: float = _variable("MIN_WAIT_SECONDS", float)
-    max_wait: float = _variable("MAX_WAIT_SECONDS", float)
+    min_poll: float = _variable("MIN_POLL_SECONDS", float)
+    max_poll: float = _variable("MAX_POLL_SECONDS", float)
 
 
 @dataclass(frozen=True, slots=True)
-class Places(_FromEnvironment):
+class Resources(_FromEnvironment):
     """Names and addresses of the stack's own resources."""
 
     table: str = _variable("TABLE_NAME")
@@ -57,5 +57,12 @@ class SubmitConfig(_FromEnvironment):
     daily_budget_cny: float = _variable("DAILY_BUDGET_CNY", float)
     pair_seconds: float = _variable("PAIR_SECONDS", float)
     settle_seconds: float = _variable("SETTLE_SECONDS", float)
-    look_seconds: float = _variable("LOOK_SECONDS", float)
-    hold_seconds: float = _variable("HOLD_SECONDS", float)
+    reconcile_seconds: float = _variable("RECONCILE_SECONDS", float)
+    breaker_seconds: float = _variable("BREAKER_SECONDS", float)
+
+
+@dataclass(frozen=True, slots=True)
+class DeliverConfig(_FromEnvironment):
+    """What deliver alone needs."""
+
+    extra_video_hosts: str = _variable("EXTRA_VIDEO_HOSTS")

@@ -56,7 +56,9 @@ def aws_errors() -> Iterator[None]:
             raise ConflictError(f"{error.operation_name}: {code}") from error
         if code in NOT_FOUND:
             raise NotFoundError(f"{error.operation_name}: {code}") from error
-        if error.operation_name in _READING and (reason := _never_readable(code, str(response["Error"].get("Message")))):
+        if error.operation_name in _READING and (
+            reason := _never_readable(code, str(response["Error"].get("Message")))
+        ):
             raise UnreadableObjectError(reason) from error
         raise TryLaterError(f"{error.operation_name} answered {code}") from error
     except BotoCoreError as error:

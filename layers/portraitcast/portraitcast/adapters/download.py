@@ -21,9 +21,9 @@ import requests
 import urllib3.exceptions
 from requests.adapters import HTTPAdapter
 
+from portraitcast.domain.problems import show_link
 from portraitcast.errors import PortraitcastError
 from portraitcast.media import UnreadableError, Video, probe_video
-from portraitcast.domain.problems import show_link
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -35,11 +35,10 @@ from typing import TYPE_CHECKING, Any, Final
 from portraitcast.adapters.aws import aws_errors
 from portraitcast.adapters.records import from_attribute, from_item, from_plain, to_attribute, to_item, to_plain
 from portraitcast.domain.account import Account
-from portraitcast.domain.job import Job
+from portraitcast.domain.job import Job, PortraitCheck
 from portraitcast.domain.matching import LIST_MAX, Pictures
-from portraitcast.domain.models import DEFAULT, Boxes
+from portraitcast.domain.models import DEFAULT
 from portraitcast.domain.polling import Pace
-from portraitcast.domain.problems import Problem
 from portraitcast.domain.uploads import Kind, Name, Upload, classify, short_hash
 from portraitcast.errors import ConflictError, TryLaterError
 
@@ -245,7 +244,8 @@ class JobsTable:
         behind = (after + "~", "~") if after else None
         items = self._query(f"QUEUE#{model}", between=behind, limit=limit)
         return [
-            QueueEntry(item["sk"]["S"], item["job"]["S"], float(item.get("ready_at", {"N": "0"})["N"])) for item in items
+            QueueEntry(item["sk"]["S"], item["job"]["S"], float(item.get("ready_at", {"N": "0"})["N"]))
+            for item in items
         ]
 
     def queue_length(self, models: tuple[str, ...]) -> int:
@@ -272,7 +272,8 @@ class JobsTable:
         return (before + 1 if known else None), (len(keys) if complete else None)
 
     def _count(self, pk: str) -> int:
-        count, more = 0, {}
+        count = 0
+        more: Item = {}
         while True:
             with aws_errors():
                 answer = self._client.query(
@@ -281,7 +282,7 @@ class JobsTable:
                     ExpressionAttributeValues={":p": {"S": pk}},
                     Select="COUNT",
                     Limit=LENGTH_MAX - count,
-                    **more,  # type: ignore[arg-type]  # the key where the last page ended
+                    **more,
                 )
             count += answer["Count"]
             if count >= LENGTH_MAX or not (key := answer.get("LastEvaluatedKey")):
@@ -400,7 +401,9 @@ class JobsTable:
 
     def postpone_reevaluation(self, folder: str, due: float) -> None:
         """Say that the re-evaluation on its way comes later: pictures still arrive."""
-        self._update_state(folder, "SET reevaluate_at = :due, #o = :o", {":due": to_attribute(due), ":o": {"S": "open"}})
+        self._update_state(
+            folder, "SET reevaluate_at = :due, #o = :o", {":due": to_attribute(due), ":o": {"S": "open"}}
+        )
 
     def end_reevaluation(self, folder: str) -> None:
         """Give the claim back; said before the folder is read, so that a later change begins another."""
@@ -455,20 +458,17 @@ class JobsTable:
         """Say whether a task id is ours, or was one of several that may have been."""
         return self._get(f"TASK#{task}", "TASK") is not None
 
-    def check(self, what: str) -> Boxes | Problem | None:
-        """Return a remembered portrait check: what it found, or why it refused; None when there is none."""
+    def check(self, what: str) -> PortraitCheck | None:
+        """Return a remembered portrait check, or None."""
         item = self._get(f"CHECK#{what}", "CHECK")
-        if item is None:
-            return None
-        return from_item(Boxes, item) if "face" in item else from_item(Problem, item)
+        return from_item(PortraitCheck, item) if item else None
 
-    def put_check(self, what: str, answer: Boxes | Problem, now: float) -> None:
+    def put_check(self, what: str, answer: PortraitCheck, now: float) -> None:
         """Remember a portrait check's answer for a month."""
-        expires = {"N": str(int(now) + CHECK_DAYS * DAY)}
+        item = {**_key(f"CHECK#{what}", "CHECK"), **to_item(answer)}
+        item["expires"] = {"N": str(int(now) + CHECK_DAYS * DAY)}
         with aws_errors():
-            self._client.put_item(
-                TableName=self._name, Item={**_key(f"CHECK#{what}", "CHECK"), **to_item(answer), "expires": expires}
-            )
+            self._client.put_item(TableName=self._name, Item=item)
 
     def pace(self, model: str) -> Pace:
         """Read what finished tasks of a model took; a new stack starts with an assumption."""
@@ -612,7 +612,11 @@ def _tag(upload: Upload) -> str:
 def _upload_attributes(upload: Upload) -> Item:
     plain = to_plain(upload)
     del plain["name"]
-    return {name: to_attribute(value) for name, value in plain.items()} | {"key": {"S": upload.key}, "tag": {"S": _tag(upload)}, "seq": {"S": upload.sequencer}}
+    return {name: to_attribute(value) for name, value in plain.items()} | {
+        "key": {"S": upload.key},
+        "tag": {"S": _tag(upload)},
+        "seq": {"S": upload.sequencer},
+    }
 
 
 def _upload(item: Item) -> Upload | None:

@@ -21,9 +21,7 @@ DETAIL_TYPE: Final = "Job State Changed"
 class Notifications:
     """Sends a job's changes to systems and people, and notices to operators."""
 
-    def __init__(
-        self, events: EventBridgeClient, sns: SNSClient, *, bus: str, topic: str, operator_topic: str
-    ) -> None:
+    def __init__(self, events: EventBridgeClient, sns: SNSClient, *, bus: str, topic: str, operator_topic: str) -> None:
         self._events = events
         self._sns = sns
         self._bus = bus

@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from portraitcast.adapters.aws import aws_errors
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from mypy_boto3_sqs import SQSClient
 
+log = logging.getLogger(__name__)
+
+HOPS_MAX: Final = (
+    10_000  # ours: messages without a delay that follow from one another; a scan of a million files is 2,000
+)
 MAX_DELAY: Final = 900  # Amazon SQS, "Message timers": the longest delay of a message, seconds
 
 Message: TypeAlias = dict[str, object]
@@ -18,17 +27,36 @@ Message: TypeAlias = dict[str, object]
 
 
 class Queue:
-    """Sends messages to the uploads queue."""
+    """Sends messages to the uploads queue.
+
+    Lambda's detection of recursive loops is off for submit, which sends itself messages by design; so they count their
+    own hops, and a chain that goes round without end is cut. The sweep takes up what was cut off.
+    """
 
     def __init__(self, client: SQSClient, url: str) -> None:
         self._client = client
         self._url = url
+        self._hops = 0
+
+    @contextmanager
+    def handling(self, hops: int) -> Iterator[None]:
+        """Handle a message of so many hops: what is sent meanwhile without a delay is one hop further."""
+        self._hops = hops
+        try:
+            yield
+        finally:
+            self._hops = 0
 
     def send(self, message: Message, *, after: float = 0.0) -> None:
         """Send a message that arrives after so many seconds (rounded up, 15 minutes at the most)."""
         delay = min(MAX_DELAY, max(0, math.ceil(after)))
+        hops = 0 if delay else self._hops + 1
+        if hops > HOPS_MAX:
+            log.error("a chain of messages has no end", extra={"detail": ", ".join(message)})
+            return
+        body = json.dumps({**message, "hops": hops} if hops else message)
         with aws_errors():
-            self._client.send_message(QueueUrl=self._url, MessageBody=json.dumps(message), DelaySeconds=delay)
+            self._client.send_message(QueueUrl=self._url, MessageBody=body, DelaySeconds=delay)
 
     def give_again(self, receipt_handle: str, *, after: int) -> None:
         """Let a message that couldn't be handled come again in so many seconds, not after the whole timeout."""

@@ -30,12 +30,12 @@ def to_plain(value: Any) -> Any:
 
 def from_plain(kind: type[T], plain: Mapping[str, Any]) -> T:
     """Return the dataclass of this kind that `to_plain` wrote."""
-    hints = _hints(kind)
+    hints: dict[str, Any] = _hints(kind)  # type: ignore[arg-type]  # a class is hashable
     return kind(**{name: _typed(hint, plain[name]) for name, hint in hints.items() if name in plain})
 
 
 @cache
-def _hints(kind: type[Any]) -> dict[str, Any]:
+def _hints(kind: Any) -> dict[str, Any]:
     hints = get_type_hints(kind)
     return {f.name: hints[f.name] for f in fields(kind)}
 
@@ -102,5 +102,5 @@ def to_item(value: Any) -> dict[str, Any]:
 
 def from_item(kind: type[T], item: Mapping[str, Any]) -> T:
     """Return the dataclass of this kind that an item holds."""
-    known = _hints(kind)
+    known = _hints(kind)  # type: ignore[arg-type]  # a class is hashable
     return from_plain(kind, {name: from_attribute(each) for name, each in item.items() if name in known})

@@ -66,6 +66,7 @@ class KnownTask:
     """A task that certainly is ours, and between which moments it was created: what a list must agree with."""
 
     id: str
+    model: str
     sent_at: float
     accepted_at: float
     key_mark: str | None
@@ -169,7 +170,9 @@ class Account:
     # ------------------------------------------------------------------ the open create
     def begin_create(self, create: OpenCreate, key_mark: str | None) -> Self:
         """Open a create: its slot and its fee are taken at once."""
-        taken = replace(self.spend(create.fee, create.sent_at), open_create=create, check=None).take_slot(create.owner, create.model)
+        taken = replace(self.spend(create.fee, create.sent_at), open_create=create, check=None).take_slot(
+            create.owner, create.model
+        )
         if key_mark is None or key_mark == self.key_mark:
             return taken
         return replace(taken, key_mark=key_mark, key_since=create.sent_at if self.key_mark is not None else 0.0)

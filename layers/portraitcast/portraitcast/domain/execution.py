@@ -6,7 +6,9 @@ from dataclasses import dataclass, replace
 from typing import Final, Self
 
 BELIEVED_AFTER: Final = 3  # polls that must agree before SUCCEEDED without a link, or UNKNOWN, is believed
-POLLS_MAX: Final = 1_500  # ours: some 9 events a poll, of the 25,000 that one execution may have (Step Functions, Quotas)
+POLLS_MAX: Final = (
+    1_500  # ours: some 9 events a poll, of the 25,000 that one execution may have (Step Functions, Quotas)
+)
 
 
 @dataclass(frozen=True, slots=True)

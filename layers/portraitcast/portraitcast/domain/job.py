@@ -150,6 +150,14 @@ class Candidates:
 
 
 @dataclass(frozen=True, slots=True)
+class PortraitCheck:
+    """A portrait check's answer: passed, with boxes for a model that takes them, or the problem."""
+
+    boxes: Boxes | None = None
+    problem: Problem | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Task:
     """A paid task at the provider; times in epoch seconds."""
 
@@ -228,6 +236,8 @@ class Job:
         A rejected job's problem lies in a file that other jobs use too; a new one is another try.
     held
         Why queued jobs wait, as the report shows it: ``account``, ``budget`` or ``paused``.
+    checked, boxes
+        The portrait passed its check, and what was found in it.
     retried
         The one more try that a passing trouble of the provider's download is worth was made.
     adopted
@@ -270,6 +280,7 @@ class Job:
     held: str | None = None
     open_folders: tuple[str, ...] = ()
     check_cost: float = 0.0
+    checked: bool = False
     boxes: Boxes | None = None
     task: Task | None = None
     adopted: bool = False
@@ -366,8 +377,10 @@ class Job:
         """Wait for files, an answer or quiet; `shown` is ``problems``, ``message`` and ``candidates``."""
         return self._evaluated("wait", inputs, identity, "", now, open_folders=inputs.folders, **shown)
 
-    def queue(self, inputs: Inputs, identity: str, fingerprint: str, now: float, *, ready_at: float) -> Self:
-        """Stand in the queue, at the place that the job had or the one of `ready_at`."""
+    def queue(
+        self, inputs: Inputs, identity: str, fingerprint: str, now: float, *, ready_at: float, held: str | None = None
+    ) -> Self:
+        """Stand in the queue, at the place that the job had or the one of `ready_at`; `held` says why it waits."""
         place = self.place_key or f"{iso(ready_at)}#{self.id}"
         return self._evaluated(
             "queue",
@@ -379,6 +392,7 @@ class Job:
             ready_at=ready_at,
             queue_key=place,
             place_key=place,
+            held=held,
         )
 
     def reject(self, inputs: Inputs, identity: str, problems: tuple[Problem, ...], now: float, *, shared: bool) -> Self:
@@ -430,6 +444,7 @@ class Job:
             self,
             generation=self.generation + 1,
             task=None,
+            checked=False,
             boxes=None,
             video_cost=None,
             asked_again_at=None,
@@ -450,13 +465,13 @@ class Job:
         return self._published_anew(now, refused=problem)
 
     # ------------------------------------------------------------------ the way through the provider
-    def found_boxes(self, boxes: Boxes) -> Self:
-        """Keep what the check found in the portrait."""
-        return replace(self, boxes=boxes)
+    def pass_check(self, boxes: Boxes | None, fee: float = 0.0) -> Self:
+        """The portrait passed its check; keep the boxes, and count what the check cost (CNY)."""
+        return replace(self, checked=True, boxes=boxes, check_cost=round(self.check_cost + fee, 6))
 
-    def pay_check(self, fee: float, boxes: Boxes | None) -> Self:
-        """Count a portrait check (CNY), and keep what it found."""
-        return replace(self, check_cost=round(self.check_cost + fee, 6), boxes=boxes or self.boxes)
+    def pay_check(self, fee: float) -> Self:
+        """Count what a check cost (CNY) that the portrait did not pass."""
+        return replace(self, check_cost=round(self.check_cost + fee, 6))
 
     def use_retry(self) -> Self:
         """Use up the one more try."""
@@ -519,9 +534,7 @@ class Job:
 
     def fail(self, problem: Problem, now: float, *, task: Task | None = None) -> Self:
         """End without a video; `task` with the times that the provider told, where there is one."""
-        return self._to(
-            "fail", now, problems=(problem,), message="", task=task or self.task, **_OUT_OF_QUEUE
-        )
+        return self._to("fail", now, problems=(problem,), message="", task=task or self.task, **_OUT_OF_QUEUE)
 
     def orphan_task(self) -> Self:
         """Keep the task of an aborted execution in mind: it goes on, and is paid."""
@@ -537,7 +550,9 @@ class Job:
 
     def take_up(self, orphan: OrphanedTask, inputs: Inputs, identity: str, now: float) -> Self:
         """Monitor the task of an aborted execution again instead of paying for another."""
-        return self._to(
+        same = orphan.attempt == self.attempt and self.status is Status.FAILED
+        job = self if same else self.next_generation()
+        return job._to(
             "take_up",
             now,
             inputs=self._with_my_stem(inputs),
@@ -582,9 +597,9 @@ class Job:
             "place_key": None,
             "shared_problem": False,
             "open_folders": (),
+            "held": None,
         }
-        if transition != "queue":
-            blank["held"] = None
+        same = bool(fingerprint) and fingerprint == self.fingerprint
         changed = self._quietly(
             transition,
             inputs=self._with_my_stem(inputs),
@@ -592,8 +607,9 @@ class Job:
             fingerprint=fingerprint,
             used=inputs.own,
             follow_up=False,
-            # Boxes were found in one picture, for one ratio.
-            boxes=self.boxes if fingerprint and fingerprint == self.fingerprint else None,
+            # A check is of one picture, for one model and ratio.
+            checked=self.checked and same,
+            boxes=self.boxes if same else None,
             **{**blank, **fields},
         )
         return changed if self.revision and changed._shown == self._shown else changed._published_anew(now)
@@ -619,9 +635,7 @@ class Job:
     def _published_anew(self, now: float, *, quiet: bool = False, **fields: Any) -> Self:
         """Raise the revision: a change to publish; `quiet` rewrites the report without an event."""
         fields.setdefault("refused", None)
-        return replace(
-            self, revision=self.revision + 1, changed_at=now, quiet=quiet and not self.unpublished, **fields
-        )
+        return replace(self, revision=self.revision + 1, changed_at=now, quiet=quiet and not self.unpublished, **fields)
 
 
 _OUT_OF_QUEUE: Final[dict[str, Any]] = {"queue_key": None, "place_key": None, "held": None, "open_folders": ()}

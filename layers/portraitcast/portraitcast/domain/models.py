@@ -389,7 +389,7 @@ def model_named(name: str, deployments: Mapping[str, str] = _NO_DEPLOYMENTS) -> 
     """
     if name in MODELS:
         return MODELS[name]
-    runs = deployments.get(name)
+    runs = deployments.get(name, "")
     if runs not in MODELS:
         raise UnknownModelError(name, (*MODELS, *(each for each in deployments if deployments[each] in MODELS)))
     return replace(MODELS[runs], name=name)

@@ -215,7 +215,9 @@ _SIGNED: Final = re.compile(  # repetitions have a bound: "x-amz-x-amz-…" woul
     re.IGNORECASE,
 )
 _KEY: Final = re.compile(r"\bsk-[A-Za-z0-9_.-]{4,}")
-_TURNS: Final = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"  # characters that turn the direction of reading
+_TURNS: Final = (
+    "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"  # characters that turn the direction of reading
+)
 
 
 def show_link(url: str) -> str:

@@ -15,7 +15,17 @@ from types import MappingProxyType
 from typing import Final, NoReturn
 from urllib.parse import urlsplit
 
-from portraitcast.domain.models import DEFAULT, MODELS, Box, Model, Parameter, UnknownModelError, Value, model_named, models_with
+from portraitcast.domain.models import (
+    DEFAULT,
+    MODELS,
+    Box,
+    Model,
+    Parameter,
+    UnknownModelError,
+    Value,
+    model_named,
+    models_with,
+)
 from portraitcast.domain.problems import NAME_MAX, Problem, ProblemError, controls, plain, scrub, show_link
 from portraitcast.domain.uploads import KEY_MAX_BYTES, PORTRAIT_SUFFIXES, is_hidden
 
@@ -205,7 +215,9 @@ def effective(
         return Effective(model.name, model.runs, parameters)
     if not model.takes_boxes:
         takers = " or ".join(name for name, other in MODELS.items() if other.takes_boxes)
-        file.refuse("$.input.face_bbox", f"belongs to {takers}, and this job's model is {model.name}", "Leave the boxes out.")
+        file.refuse(
+            "$.input.face_bbox", f"belongs to {takers}, and this job's model is {model.name}", "Leave the boxes out."
+        )
     if picture_size is not None:
         file.check_inside("$.input.face_bbox", mine.face_bbox, picture_size)
         file.check_inside("$.input.ext_bbox", mine.ext_bbox, picture_size)

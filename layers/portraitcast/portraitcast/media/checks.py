@@ -5,20 +5,19 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, BinaryIO, Final
 
-from portraitcast.errors import Problem, RefusalError
-from portraitcast.domain.limits import (
-    MIB,
-    PORTRAIT_MAX_BYTES,
-    PORTRAIT_MAX_SIDE,
-    PORTRAIT_MIN_SIDE,
-    VOICE_MAX_BYTES,
-    VOICE_MAX_SECONDS,
-)
+from portraitcast.domain.models import DEFAULT, MIB, MODELS
+from portraitcast.domain.problems import Problem, ProblemError
 from portraitcast.media import EmptyError, UnreadableError, describe, probe_picture, probe_voice
 from portraitcast.media.reading import size_of
 
 if TYPE_CHECKING:
     from portraitcast.media import Picture, Voice
+
+PORTRAIT_MIN_SIDE: Final = MODELS[DEFAULT].picture.min_side
+PORTRAIT_MAX_SIDE: Final = MODELS[DEFAULT].picture.max_side
+PORTRAIT_MAX_BYTES: Final = 50 * MIB  # ours: the provider names none, a function's time does
+VOICE_MAX_BYTES: Final = MODELS[DEFAULT].voice.max_bytes
+VOICE_MAX_SECONDS: Final = MODELS[DEFAULT].voice.max_seconds
 
 _PORTRAIT_TYPES: Final = ("jpeg", "png", "bmp", "webp")
 _VOICE_TYPES: Final = {".mp3": "mp3", ".wav": "wav"}
@@ -38,17 +37,17 @@ def check_portrait(file: BinaryIO, key: str) -> Picture:
 
     Raises
     ------
-    RefusalError
+    ProblemError
         ``PortraitTooBig``, ``PortraitUnreadable``, ``PortraitTooSmall`` or ``PortraitTooLarge``.
     """
     check_portrait_bytes(size_of(file), key)
     try:
         picture = probe_picture(file)
     except UnreadableError as error:
-        raise RefusalError(_unreadable_portrait(error, key)) from error
+        raise ProblemError(_unreadable_portrait(error, key)) from error
     sides = f"“{_name(key)}” is {picture.width} by {picture.height} pixels"
     if picture.shorter < PORTRAIT_MIN_SIDE:
-        raise RefusalError(
+        raise ProblemError(
             Problem(
                 code="PortraitTooSmall",
                 message=f"{sides}; the shorter side must be at least {PORTRAIT_MIN_SIDE} pixels.",
@@ -58,7 +57,7 @@ def check_portrait(file: BinaryIO, key: str) -> Picture:
             )
         )
     if picture.longer > PORTRAIT_MAX_SIDE:
-        raise RefusalError(
+        raise ProblemError(
             Problem(
                 code="PortraitTooLarge",
                 message=f"{sides}; the longer side must be at most {PORTRAIT_MAX_SIDE} pixels.",
@@ -75,14 +74,14 @@ def check_portrait_bytes(size: int, key: str) -> None:
 
     Raises
     ------
-    RefusalError
+    ProblemError
         ``PortraitUnreadable`` (no bytes) or ``PortraitTooBig``.
     """
     if size == 0:
-        raise RefusalError(_unreadable_portrait(EmptyError(_NO_BYTES), key))
+        raise ProblemError(_unreadable_portrait(EmptyError(_NO_BYTES), key))
     if size > PORTRAIT_MAX_BYTES:
         what_to_do = "Save the picture as a JPEG, or make its sides smaller."
-        raise RefusalError(_too_big("portrait", PORTRAIT_MAX_BYTES, size, key, what_to_do))
+        raise ProblemError(_too_big("portrait", PORTRAIT_MAX_BYTES, size, key, what_to_do))
 
 
 def check_voice(file: BinaryIO, key: str) -> Voice:
@@ -97,7 +96,7 @@ def check_voice(file: BinaryIO, key: str) -> Voice:
 
     Raises
     ------
-    RefusalError
+    ProblemError
         ``VoiceEmpty``, ``VoiceTooBig``, ``VoiceTypeMismatch``, ``VoiceUnreadable`` or ``VoiceTooLong``.
     """
     check_voice_bytes(size_of(file), key)
@@ -106,13 +105,13 @@ def check_voice(file: BinaryIO, key: str) -> Voice:
         voice = probe_voice(file)
     except UnreadableError as error:
         if error.kind and error.kind != _VOICE_TYPES[suffix]:
-            raise RefusalError(_mismatch(error.kind, key)) from error
-        raise RefusalError(_unreadable_voice(error, key)) from error
+            raise ProblemError(_mismatch(error.kind, key)) from error
+        raise ProblemError(_unreadable_voice(error, key)) from error
     if voice.type != _VOICE_TYPES[suffix]:
-        raise RefusalError(_mismatch(voice.type, key))
+        raise ProblemError(_mismatch(voice.type, key))
     if voice.seconds > VOICE_MAX_SECONDS:
         limit, measured = _over(VOICE_MAX_SECONDS, voice.seconds, "s")
-        raise RefusalError(
+        raise ProblemError(
             Problem(
                 code="VoiceTooLong",
                 message=f"“{_name(key)}” lasts {measured}; a voice may last at most {limit}.",
@@ -129,14 +128,14 @@ def check_voice_bytes(size: int, key: str) -> None:
 
     Raises
     ------
-    RefusalError
+    ProblemError
         ``VoiceEmpty`` or ``VoiceTooBig``.
     """
     if size == 0:
-        raise RefusalError(_unreadable_voice(EmptyError(_NO_BYTES), key))
+        raise ProblemError(_unreadable_voice(EmptyError(_NO_BYTES), key))
     if size > VOICE_MAX_BYTES:
         what_to_do = "Save the voice as an MP3, or make it shorter."
-        raise RefusalError(_too_big("voice", VOICE_MAX_BYTES, size, key, what_to_do))
+        raise ProblemError(_too_big("voice", VOICE_MAX_BYTES, size, key, what_to_do))
 
 
 def _too_big(kind: str, most: int, size: int, key: str, what_to_do: str) -> Problem:

@@ -1,79 +1,79 @@
-"""One look at one task: has it ended, and if not, when to look again. The provider's troubles are answers here."""
+"""Poll a task once: has it ended, and if not, when to poll again. The provider's troubles are answers here."""
 
 from __future__ import annotations
 
 import logging
 import math
-import time
-from typing import TYPE_CHECKING, Any, Final
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
 
-from portraitcast.adapters.dashscope.client import AccountError, EmoError
-from portraitcast.domain.polling import next_wait
+from portraitcast.adapters.dashscope import AccountError, ProviderError
+from portraitcast.domain.execution import BELIEVED_AFTER, Execution
+from portraitcast.domain.job import TASK_LIFE_SECONDS
+from portraitcast.domain.polling import next_poll
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from portraitcast.adapters.dashscope.client import Emo, Task
+    from portraitcast.adapters.dashscope import DashScope, ProviderTask
 
 log = logging.getLogger(__name__)
 
-TASK_LIFE: Final = 24 * 3600.0  # EMO: a task's id and its links die after 24 h
-EMPTY_LOOKS: Final = 3  # looks that must agree before SUCCEEDED without a link, or UNKNOWN, is believed
-TROUBLE_SHARE: Final = 2  # of the least wait, after an answer that says nothing
-
-State = dict[str, Any]
+TROUBLE_SHARE: Final = 2  # of the least interval, after an answer that says nothing
 
 
-def look(state: State, emo: Emo, *, least: float, most: float, clock: Callable[[], float] = time.time) -> State:
-    """Return the execution's state after one look: ``ended`` and ``wait_seconds`` are set anew.
+class Poll:
+    """Polls tasks, between the stack's MinPollSeconds and MaxPollSeconds."""
 
-    Parameters
-    ----------
-    state
-        The execution's state: ``job``, ``attempt``, ``task``, ``sent_at`` (epoch), ``expected_seconds`` and what
-        earlier looks left: ``no_link`` and ``unknown`` count looks that agreed.
-    """
-    now = clock()
-    state = {k: v for k, v in state.items() if k != "error"}
-    if now - state["sent_at"] > TASK_LIFE:
-        return {**state, "ended": True, "wait_seconds": math.ceil(least)}
-    try:
-        task = emo.query(state["task"])
-    except EmoError as error:
-        log.warning("look failed", extra={"job": state["job"], "code": error.code, "detail": error.message})
-        patience = most if isinstance(error, AccountError) else max(least * TROUBLE_SHARE, error.retry_after or 0)
-        return {**state, "ended": False, "wait_seconds": math.ceil(min(patience, max(most, least)))}
-    return _after(state, task, now, least, most)
+    def __init__(self, service: DashScope, *, least: float, most: float, clock: Callable[[], float]) -> None:
+        self._service = service
+        self._least = least
+        self._most = most
+        self._clock = clock
 
+    def task(self, state: Execution) -> Execution:
+        """Return the execution's state after one poll: ``ended`` and ``wait_seconds`` are set anew."""
+        now = self._clock()
+        state = replace(state, polls=state.polls + 1)
+        if now - state.sent_at > TASK_LIFE_SECONDS:
+            return replace(state, ended=True, wait_seconds=math.ceil(self._least))
+        if state.is_long:  # deliver hands over to a new execution, before this one's history is full
+            return replace(state, ended=True, wait_seconds=math.ceil(self._least))
+        try:
+            task = self._service.query(state.task)
+        except ProviderError as error:
+            log.warning("poll failed", extra={"job": state.job, "code": error.code, "detail": error.message})
+            short = max(self._least * TROUBLE_SHARE, error.retry_after or 0)
+            patience = self._most if isinstance(error, AccountError) else short
+            return replace(state, ended=False, wait_seconds=math.ceil(min(patience, max(self._most, self._least))))
+        return self._after(state, task, now)
 
-def _after(state: State, task: Task, now: float, least: float, most: float) -> State:
-    seen = {**state, "status": task.status, "ended": task.ended}
-    if task.status == "SUCCEEDED" and task.video_url is None:
-        seen["no_link"] = state.get("no_link", 0) + 1
-        seen["ended"] = seen["no_link"] >= EMPTY_LOOKS
-        return {**seen, "wait_seconds": math.ceil(least * TROUBLE_SHARE)}
-    if task.status == "UNKNOWN":
-        # Before the task's life is over this may be a rotated key: deliver frees the slot once, at the third look.
-        seen["unknown"] = state.get("unknown", 0) + 1
-        seen["ended"] = seen["unknown"] == EMPTY_LOOKS
-        wait = least * TROUBLE_SHARE if seen["unknown"] < EMPTY_LOOKS else most
-        return {**seen, "wait_seconds": math.ceil(wait)}
-    seen["no_link"] = seen["unknown"] = 0
-    wait = next_wait(
-        elapsed=_elapsed(seen, task, now),
-        expected=float(state.get("expected_seconds", least)),
-        waiting_behind_others=task.status == "PENDING",
-        least=least,
-        most=most,
-        in_flight=int(state.get("in_flight", 1)),
-    )
-    return {**seen, "wait_seconds": wait}
+    def _after(self, state: Execution, task: ProviderTask, now: float) -> Execution:
+        state = replace(state, status=task.status, ended=task.ended)
+        if task.status == "SUCCEEDED" and task.video_url is None:
+            seen = state.no_link + 1
+            wait = math.ceil(self._least * TROUBLE_SHARE)
+            return replace(state, no_link=seen, ended=seen >= BELIEVED_AFTER, wait_seconds=wait)
+        if task.status == "UNKNOWN":
+            # Before the task's life is over this may be a rotated key: deliver frees the slot, then polls go on rarely.
+            seen = state.unknown + 1
+            wait = math.ceil(self._least * TROUBLE_SHARE if seen < BELIEVED_AFTER else self._most)
+            return replace(state, unknown=seen, ended=seen >= BELIEVED_AFTER, wait_seconds=wait)
+        pending = task.status == "PENDING"
+        started = state.running_since if pending else self._running_since(state, task, now)
+        elapsed = 0.0 if pending or started is None else min(max(0.0, now - started), max(0.0, now - state.sent_at))
+        wait = next_poll(
+            elapsed=elapsed,
+            expected=state.expected_seconds,
+            waiting_behind_others=pending,
+            least=self._least,
+            most=self._most,
+            in_flight=state.in_flight,
+        )
+        return replace(state, no_link=0, unknown=0, running_since=started, wait_seconds=wait)
 
-
-def _elapsed(seen: State, task: Task, now: float) -> float:
-    """Return for how long the task has been running, by the provider's clock if it says, never more than since sent."""
-    if task.status == "PENDING":
-        return 0.0
-    started = task.scheduled_time.timestamp() if task.scheduled_time else float(seen.get("running_since", now))
-    seen["running_since"] = started
-    return min(max(0.0, now - started), max(0.0, now - float(seen["sent_at"])))
+    def _running_since(self, state: Execution, task: ProviderTask, now: float) -> float:
+        """Return since when (epoch) the task has been running, by the provider's clock if it says."""
+        if task.scheduled_time:
+            return task.scheduled_time.timestamp()
+        return state.running_since if state.running_since is not None else now

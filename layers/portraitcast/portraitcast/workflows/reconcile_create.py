@@ -1,27 +1,35 @@
-"""A create whose outcome nobody knows is searched for in the service's own list, before anything is paid again.
+"""Reconcile a create of unknown outcome with the service's own list, before anything is paid again.
 
-Two whole looks must agree before it counts as not taken. What the search finds is for dispatch to act on: nothing is
-written here but how far the search has come.
+Two whole looks must agree before it counts as not taken. A look counts only if the list is consistent with the tasks
+that we know: they are in it, at the times at which we know that they were created. What is found is for `CreateTask`
+to act on; written here is only how far the reconciling has come.
 """
 
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from statistics import median
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from portraitcast.adapters.dashscope.client import EmoError
-from portraitcast.domain.job import SUBMITTING, Job
+from portraitcast.adapters.dashscope import ProviderError
+from portraitcast.domain.job import TASK_LIFE_SECONDS, Job, Status
+from portraitcast.domain.models import DEFAULT, Model, model_named
 
 if TYPE_CHECKING:
-    from portraitcast.adapters.dashscope.client import Emo, ListedTask
-    from portraitcast.domain.account import Creating, Slots
-    from portraitcast.adapters.jobs_table import Table
+    from collections.abc import Callable
+
+    from portraitcast.adapters.dashscope import DashScope, ListedTask
+    from portraitcast.adapters.jobs_table import JobsTable
+    from portraitcast.domain.account import Account, KnownTask, OpenCreate
 
 log = logging.getLogger(__name__)
 
-CLOCK_MARGIN: Final = 60.0  # the provider's clock against ours, when its list is compared with a create's time
-SECOND_LOOK: Final = 5  # the second look comes at five times LookSeconds
+CLOCK_MARGIN: Final = 60.0  # s; the provider's clock against ours, when its list is compared with a create's time
+SECOND_LOOK: Final = 5  # the second look comes at five times ReconcileSeconds
+LOOK_SECONDS: Final = 75.0  # ours: a look at the whole list, page by page
+GIVE_UP_SECONDS: Final = 3600.0  # ours: no look has counted for so long: a person must decide
+KNOWN_FOR: Final = TASK_LIFE_SECONDS - 3600.0  # the list shows the last 24 h; a task near that edge proves nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,10 +40,16 @@ class Later:
 
 
 @dataclass(frozen=True, slots=True)
+class Underway:
+    """A step on the way was taken and written; another may follow at once."""
+
+
+@dataclass(frozen=True, slots=True)
 class Taken:
     """The service took the create and this is its task; `certain` if the list names the create's own request."""
 
     job: Job
+    create: OpenCreate
     task: ListedTask
     certain: bool
 
@@ -49,83 +63,136 @@ class NotTaken:
 
 @dataclass(frozen=True, slots=True)
 class Ambiguous:
-    """Any of these tasks may be the create's, and nobody can tell which, or whether."""
+    """Any of these tasks may be the create's (there may be none), and nobody can tell which, or whether."""
 
     job: Job
-    tasks: list[ListedTask]
+    tasks: tuple[ListedTask, ...]
 
 
-Finding: TypeAlias = Later | Taken | NotTaken | Ambiguous
+Finding: TypeAlias = Later | Underway | Taken | NotTaken | Ambiguous
 
 
-class Search:
-    """Searches for the open create, a step a call."""
+def outcome_unknown(create: OpenCreate, ended_at: float, wait: float, request_id: str | None) -> OpenCreate:
+    """Return a create that ended at `ended_at` (epoch) and whose outcome nobody knows; it is looked for after `wait`."""
+    return replace(create, unknown_since=ended_at, request_id=request_id, next_look_at=ended_at + wait)
 
-    def __init__(self, table: Table, emo: Emo, *, look_seconds: float) -> None:
+
+class ReconcileCreate:
+    """Reconciles the open create, a step a call."""
+
+    def __init__(
+        self, table: JobsTable, service: DashScope, *, reconcile_seconds: float, clock: Callable[[], float]
+    ) -> None:
         self._table = table
-        self._emo = emo
-        self._look_seconds = look_seconds
+        self._service = service
+        self._reconcile_seconds = reconcile_seconds
+        self._clock = clock
 
-    def begin(self, creating: Creating, since: float, request_id: str | None) -> None:
-        """Note that nobody knows what became of the create, which ended at `since` (epoch)."""
-        creating.unknown_since, creating.request_id = since, request_id
-        creating.next_look_at = since + self._look_seconds
-
-    def go_on(self, slots: Slots, creating: Creating, now: float) -> Finding | None:
-        """Take the next step; None when it was a step on the way, which is written, and another may follow at once."""
-        since = creating.unknown_since
-        if since is None:
-            if now < creating.lease_until:
-                return Later(creating.lease_until)
-            self.begin(creating, creating.lease_until, None)  # its function died while submitting
-            self._table.commit(slots=slots)
-            return None
-        if now < creating.next_look_at:
-            return Later(creating.next_look_at)
+    def step(self, account: Account, create: OpenCreate, ends_at: float) -> Finding:
+        """Take the next step; the function that takes it ends at `ends_at` (epoch)."""
+        now = self._clock()
+        if create.unknown_since is None:
+            if now < create.lease_until:
+                return Later(create.lease_until)
+            # Its function died while it was creating.
+            self._write(account, outcome_unknown(create, create.lease_until, self._reconcile_seconds, None))
+            return Underway()
+        if now < create.next_look_at:
+            return Later(create.next_look_at)
+        job = self._table.job(create.job)
+        if job is None or job.status is not Status.CREATING or job.attempt != create.attempt:
+            self._table.save_account(account.drop_create(create.owner, now, paid=True))
+            return Underway()
+        if now - create.unknown_since > GIVE_UP_SECONDS:
+            return Ambiguous(job, ())
+        if ends_at - now < LOOK_SECONDS / 2:
+            return Later(now + 1)
+        # Written before it begins: a look that outlasts its function is a look, and the next comes later.
+        began = self._write(account, replace(create, next_look_at=now + self._reconcile_seconds))
         try:
-            tasks = self._emo.list_tasks()
-        except EmoError as error:
-            log.warning("look failed", extra={"job": creating.job, "code": error.code, "detail": error.message})
-            creating.next_look_at = now + self._look_seconds  # repeated, never counted
-            self._table.commit(slots=slots)
-            return None
-        return self._judge(slots, creating, since, self._candidates(slots, creating, since, tasks))
+            tasks = self._service.list_tasks(self._model(job), seconds=min(LOOK_SECONDS, ends_at - now - 10.0))
+        except ProviderError as error:
+            log.warning("the list of tasks could not be read", extra=_extra(job, error.code, error.message))
+            return Underway()
+        return self._judge(began, job, create, tasks)
 
-    def _candidates(self, slots: Slots, creating: Creating, since: float, tasks: list[ListedTask]) -> list[ListedTask]:
+    def _judge(self, account: Account, job: Job, create: OpenCreate, tasks: list[ListedTask]) -> Finding:
+        now = self._clock()
+        skew = _clock_skew(account, create, tasks, now)
+        if skew is None:
+            log.warning("the list of tasks contradicts what is known", extra=_extra(job, None, f"{len(tasks)} tasks"))
+            return Underway()
+        if certain := self._named_by_request(account, create, tasks):
+            return Taken(job, create, certain, certain=True)
+        candidates = self._candidates(account, create, tasks, skew)
+        if len(candidates) == 1 and job.voice_seconds is not None:
+            return Taken(job, create, candidates[0], certain=False)
+        if candidates:
+            return Ambiguous(job, tuple(candidates))
+        if create.looks + 1 >= 2:
+            return NotTaken(job)
+        since = create.unknown_since or now
+        second = since + SECOND_LOOK * self._reconcile_seconds
+        self._write(account, replace(create, looks=create.looks + 1, next_look_at=max(second, now + 1)))
+        return Underway()
+
+    def _named_by_request(self, account: Account, create: OpenCreate, tasks: list[ListedTask]) -> ListedTask | None:
+        """Return the one task whose row names the create's own request."""
+        named = [t for t in tasks if create.request_id and t.request_id == create.request_id]
+        return named[0] if len(named) == 1 and not self._is_known(account, named[0].task_id) else None
+
+    def _candidates(
+        self, account: Account, create: OpenCreate, tasks: list[ListedTask], skew: float
+    ) -> list[ListedTask]:
         """Return the tasks that may be this create's: in its time, none that we know, and of our key if that is told.
 
         The list names keys by numbers of its own: ours is the one of our known tasks since the key was last changed.
         """
-        earliest, latest = creating.sent_at - CLOCK_MARGIN, since + CLOCK_MARGIN
-        in_time = [t for t in tasks if earliest <= t.created_at <= latest]
-        found = [t for t in in_time if self._table.owner_of_task(t.task_id) is None]
-        if not found:
-            return []
-        if creating.request_id and (certain := [t for t in found if t.request_id == creating.request_id]):
-            return certain
-        key_since = slots.key_since + CLOCK_MARGIN if slots.key_since else 0.0
-        known = (
-            t for t in tasks if t.created_at >= key_since and t.api_key_id and self._table.owner_of_task(t.task_id)
-        )
-        our_key = {t.api_key_id for t in known}
-        return [t for t in found if not our_key or t.api_key_id is None or t.api_key_id in our_key]
+        ended = create.unknown_since if create.unknown_since is not None else create.lease_until
+        # What came before the end of an earlier create that was never settled may be that one's.
+        earliest = max(create.sent_at - CLOCK_MARGIN, account.unsettled_until)
+        in_time = [t for t in tasks if earliest <= t.created_at - skew <= ended + CLOCK_MARGIN]
+        ours = {t.task_id for t in tasks if self._is_known(account, t.task_id)} if in_time else set()
+        found = [t for t in in_time if t.task_id not in ours]
+        key_since = account.key_since + CLOCK_MARGIN if account.key_since else 0.0
+        our_keys = {t.api_key_id for t in tasks if t.task_id in ours and t.api_key_id and t.created_at >= key_since}
+        return [t for t in found if not our_keys or t.api_key_id is None or t.api_key_id in our_keys]
 
-    def _judge(self, slots: Slots, creating: Creating, since: float, candidates: list[ListedTask]) -> Finding | None:
-        job = self._table.job(creating.job)
-        if job is None or job.status != SUBMITTING or job.attempt != creating.attempt:
-            slots.creating = None
-            slots.free(creating.owner)
-            self._table.commit(slots=slots)
-            return None
-        certain = len(candidates) == 1 and bool(creating.request_id) and candidates[0].request_id == creating.request_id
-        measurable = job.voice is not None and job.voice.get("seconds") is not None
-        if len(candidates) == 1 and (certain or measurable):
-            return Taken(job, candidates[0], certain)
-        if candidates:
-            return Ambiguous(job, candidates)
-        creating.looks += 1
-        if creating.looks < 2:
-            creating.next_look_at = since + SECOND_LOOK * self._look_seconds
-            self._table.commit(slots=slots)
-            return None
-        return NotTaken(job)
+    def _is_known(self, account: Account, task: str) -> bool:
+        return any(known.id == task for known in account.recent_tasks) or self._table.is_known_task(task)
+
+    def _write(self, account: Account, create: OpenCreate) -> Account:
+        return self._table.save_account(replace(account, open_create=create))
+
+    def _model(self, job: Job) -> Model:
+        return job.inputs.settings.definition if job.inputs.settings else model_named(DEFAULT)
+
+
+def _clock_skew(account: Account, create: OpenCreate, tasks: list[ListedTask], now: float) -> float | None:
+    """Return by how many seconds the provider's clock is ahead of ours, by the tasks that we know; None if they differ.
+
+    A known task that the list lacks, or known tasks that disagree about the clock, say that the list can't be believed.
+    """
+    listed = {task.task_id: task.created_at for task in tasks}
+    recent = [t for t in account.recent_tasks if (t.model, t.key_mark) == (create.model, account.key_mark)]
+    known = [t for t in recent if now - t.accepted_at < KNOWN_FOR]
+    if any(task.id not in listed for task in known):
+        return None
+    if not known:
+        return 0.0
+    skews = [_skew(task, listed[task.id]) for task in known]
+    middle = median(skews)
+    if any(abs(skew - middle) > CLOCK_MARGIN for skew in skews):
+        return None
+    return middle if abs(middle) > CLOCK_MARGIN / 2 else 0.0
+
+
+def _skew(task: KnownTask, listed_at: float) -> float:
+    """Return how far a listed time lies outside the moments between which the task was certainly created."""
+    if listed_at < task.sent_at:
+        return listed_at - task.sent_at
+    return max(0.0, listed_at - task.accepted_at)
+
+
+def _extra(job: Job, code: str | None, detail: str) -> dict[str, object]:
+    return {"job": job.id, "code": code, "detail": detail}

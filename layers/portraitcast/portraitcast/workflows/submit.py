@@ -1,38 +1,61 @@
-"""What submit does with each message of the uploads queue: files, timers, commands; then it dispatches."""
+"""What submit does with each message of the uploads queue: uploads, timers, commands. Then it dispatches."""
 
 from __future__ import annotations
 
 import json
 import logging
-import time
+from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote_plus
 
-from portraitcast.errors import PortraitcastError
-from portraitcast.domain.job import AT_PROVIDER
-from portraitcast.domain.metrics import account_metrics
+from portraitcast.errors import MessageError
+from portraitcast.workflows.ingest import Arrival
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from portraitcast.workflows.deliver import Lingering
-    from portraitcast.workflows.dispatch import Dispatch
-    from portraitcast.workflows.ingest import Intake
-    from portraitcast.domain.job import Job
     from portraitcast.adapters.queues import Queue
-    from portraitcast.adapters.jobs_table import Table
-    from portraitcast.workflows.publish import Teller
-    from portraitcast.workflows.monitor import Watch
+    from portraitcast.workflows.dispatch import Dispatch
+    from portraitcast.workflows.evaluate import Evaluate
+    from portraitcast.workflows.ingest import Ingest
+    from portraitcast.workflows.sweep import Sweep
 
 log = logging.getLogger(__name__)
 
-SWEEP_PAGE: Final = 25  # jobs a message of a sweep
-SWEEP_PATIENCE: Final = 60.0  # s; a job that changed a moment ago is in somebody's hands
+RESERVE_SECONDS: Final = 45.0  # of the function's time: no new page is begun in it, so that dispatching has its turn
 
 
-class MessageError(PortraitcastError):
-    """A message that nobody of ours has sent: it goes to the dead letters for a person to look at."""
+@dataclass(frozen=True, slots=True)
+class Received:
+    """A message as it was received: `sent_at` is when it was sent (epoch seconds)."""
+
+    body: Mapping[str, object]
+    sent_at: float
+
+    @classmethod
+    def from_text(cls, text: str, sent_at: float) -> Received:
+        """Read a message as it lies in the queue; raises `MessageError`."""
+        try:
+            body = json.loads(text)
+        except (ValueError, RecursionError) as error:  # the latter: nested too deeply
+            raise MessageError("the message is not JSON") from error
+        if not isinstance(body, dict):
+            raise MessageError("the message is not a JSON object")
+        return cls(body, sent_at)
+
+    @property
+    def hops(self) -> int:
+        """How many messages of ours, sent without a delay, led to this one."""
+        hops = self.body.get("hops", 0)
+        return hops if isinstance(hops, int) and hops >= 0 else 0
+
+    @property
+    def cursor(self) -> str | None:
+        """Where an earlier message of its kind left off."""
+        cursor = self.body.get("cursor")
+        return cursor if isinstance(cursor, str) else None
 
 
 class Submit:
@@ -40,118 +63,105 @@ class Submit:
 
     def __init__(
         self,
-        table: Table,
-        intake: Intake,
+        ingest: Ingest,
+        evaluate: Evaluate,
         dispatch: Dispatch,
-        watch: Watch,
-        lingering: Lingering,
+        sweep: Sweep,
         queue: Queue,
-        teller: Teller,
         *,
-        clock: Callable[[], float] = time.time,
+        bucket: str,
+        clock: Callable[[], float],
     ) -> None:
-        self._table = table
-        self._intake = intake
+        self._ingest = ingest
+        self._evaluate = evaluate
         self._dispatch = dispatch
-        self._watch = watch
-        self._lingering = lingering
+        self._sweep = sweep
         self._queue = queue
-        self._teller = teller
+        self._bucket = bucket
         self._clock = clock
 
-    def handle_body(self, body: str) -> None:
-        """Handle one message as it lies in the queue."""
-        try:
-            message = json.loads(body)
-        except (ValueError, RecursionError) as error:  # the latter: nested too deeply
-            raise MessageError("the message is not JSON") from error
-        if not isinstance(message, dict):
-            raise MessageError("the message is not a JSON object")
-        self.handle(message)
+    def handle(self, message: Received, ends_at: float) -> None:
+        """Handle one message, S3's events or one of ours (docs/design.md lists them); raises `MessageError`.
 
-    def handle(self, message: dict[str, Any]) -> None:  # noqa: C901  # a table of messages, one line each
-        """Handle one message: S3's events, or one of ours (docs/design.md lists them)."""
-        match message:
+        The function's time ends at `ends_at` (epoch).
+        """
+        with self._queue.handling(message.hops):
+            try:
+                self._handle(message, ends_at - RESERVE_SECONDS)
+            except ValueError as error:  # a key that no object can have, a fault in a hostile message
+                raise MessageError(str(error)) from error
+
+    def _handle(self, message: Received, until: float) -> None:
+        match message.body:
             case {"Records": list() as records}:
                 for record in records:
                     self._s3_event(record)
             case {"Event": "s3:TestEvent"} | {"wake": True}:
                 pass  # dispatching, which follows every message, is all that a wake-up is for
+            case {"ingest": str() as key}:
+                self._ingest.arrive(Arrival(key))
             case {"scan": str() as prefix}:
-                self._intake.scan(prefix, message.get("after"))
+                self._ingest.scan(prefix, _text(message.body.get("after")), until)
             case {"folder": str() as folder}:
-                self._intake.walk(folder, message.get("cursor"))
-            case {"job": str() as job}:
-                self._intake.evaluate(job)
-            case {"watch": str() as job, "attempt": int() as attempt}:
-                self._follow(job, attempt, message.get("ended_watch"))
-            case {"lingering": str() as job, "attempt": int() as attempt}:
-                self._lingering.see_to(job, attempt)
+                self._evaluate.folder(folder, message.cursor, until)
+            case {"reconcile": str() as job}:
+                self._sweep.reconcile(job)
             case {"pause": bool() as paused}:
-                self._dispatch.pause(paused=paused)
+                at = _moment(message.body.get("at"))
+                self._dispatch.pause(message.sent_at if at is None else at, paused=paused)
             case {"held": True}:
-                self._dispatch.show_held(message.get("cursor"))
+                self._dispatch.show_held(message.cursor, until)
             case {"sweep": True}:
-                self._sweep(message.get("cursor"))
+                self._sweep.run(message.cursor, until)
             case _:
-                raise MessageError(f"nobody sends messages of this kind: {', '.join(sorted(message))[:200]}")
+                raise MessageError(f"unknown message type: {', '.join(sorted(message.body))[:200]}")
 
     def dispatch(self, ends_at: float) -> None:
-        """Send what can be sent. Never fails what was taken in: the schedule tries again."""
+        """Send what can be sent. Never fails what was ingested: the schedule tries again."""
         try:
             self._dispatch.run(ends_at)
-        except PortraitcastError:
+        except Exception:
             log.exception("dispatch was broken off")
 
-    def _s3_event(self, record: dict[str, Any]) -> None:
-        try:
-            s3_object = record["s3"]["object"]
-            removed = str(record["eventName"]).removeprefix("s3:").startswith("ObjectRemoved:")
-            key = unquote_plus(s3_object["key"])
-        except (AttributeError, KeyError, TypeError) as error:
-            raise MessageError("an S3 event lacks its key or its name") from error
-        self._intake.arrive(
-            key,
-            version=s3_object.get("versionId"),
-            size=s3_object.get("size"),
-            sequencer=str(s3_object.get("sequencer", "")),
-            removed=removed,
-        )
+    def _s3_event(self, record: object) -> None:
+        arrival, bucket = _arrival(record)
+        if bucket != self._bucket:
+            log.warning("an event of another bucket is left alone", extra={"bucket": bucket, "key": arrival.key})
+            return
+        self._ingest.arrive(arrival)
 
-    def _follow(self, job_id: str, attempt: int, ended_watch: int | None) -> None:
-        if ended_watch is not None:
-            self._watch.follow(job_id, attempt, ended_watch)
-        elif (job := self._table.job(job_id)) is not None and job.attempt == attempt:
-            self._watch.start(job)
 
-    def _see_to(self, job: Job) -> None:
-        self._teller.tell(job)
-        if job.status in AT_PROVIDER:
-            self._watch.see_to(job)
-        if job.lingering:
-            self._lingering.see_to(job.id, job.lingering["attempt"], come_again=False)
+def _arrival(record: object) -> tuple[Arrival, str]:
+    """Read a record of S3 (Amazon S3, "Event message structure"): what arrived, and in which bucket."""
+    s3 = _object(_object(record).get("s3"))
+    there = _object(s3.get("object"))
+    key, event = there.get("key"), _object(record).get("eventName")
+    if not isinstance(key, str) or not isinstance(event, str):
+        raise MessageError("an S3 event lacks its key or its name")
+    size = there.get("size")
+    arrival = Arrival(
+        key=unquote_plus(key),
+        version=_text(there.get("versionId")) or (None if size is None else "null"),
+        etag=_text(there.get("eTag")) or "",
+        bytes=size if isinstance(size, int) else None,
+        sequencer=_text(there.get("sequencer")) or "",
+        removed=event.removeprefix("s3:").startswith("ObjectRemoved:"),
+        at=_moment(_object(record).get("eventTime")),
+    )
+    return arrival, _text(_object(s3.get("bucket")).get("name")) or ""
 
-    def _measure(self) -> None:
-        """Measure how the stack stands."""
-        oldest = self._table.queue(1)
-        since = datetime.fromisoformat(oldest[0][0].partition("#")[0]).timestamp() if oldest else self._clock()
-        length = self._table.queue_length() if oldest else 0
-        self._teller.measure(account_metrics(self._table.slots(), length, max(0.0, self._clock() - since)))
 
-    def _sweep(self, cursor: str | None) -> None:
-        """Look at everything that a lost wake-up may have left: untold jobs, unwatched tasks, leaked slots."""
-        if cursor is None:
-            self._teller.tell_operators()
-            self._dispatch.free_leaked()
-            self._measure()
-        jobs, more = self._table.open_jobs(cursor, SWEEP_PAGE)
-        for job_id in jobs:
-            job = self._table.job(job_id)
-            if job is None or self._clock() - job.changed_at < SWEEP_PATIENCE:
-                continue
-            try:
-                self._see_to(job)
-            except PortraitcastError:  # the others of the page are looked at all the same
-                log.exception("a job could not be seen to", extra={"job": job.id})
-        if more:
-            self._queue.send({"sweep": True, "cursor": more})
+def _object(value: object) -> Mapping[str, object]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) and value else None
+
+
+def _moment(value: object) -> float | None:
+    """Read an ISO 8601 time as epoch seconds; None for anything else."""
+    try:
+        return datetime.fromisoformat(value).timestamp() if isinstance(value, str) else None
+    except (ValueError, OverflowError):
+        return None

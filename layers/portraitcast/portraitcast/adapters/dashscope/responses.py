@@ -462,9 +462,7 @@ def _free_quota_is_gone(code: str, message: str) -> bool:
 
 
 def _is_about_the_stack(message: str) -> bool:
-    return bool(
-        _ADDRESS_WORDS.search(message) or (_MODEL_WORDS.search(message) and not _FILE_WORDS.search(message))
-    )
+    return bool(_ADDRESS_WORDS.search(message) or (_MODEL_WORDS.search(message) and not _FILE_WORDS.search(message)))
 
 
 def _nonsense(fault: str, answer: Answer) -> NoReturn:

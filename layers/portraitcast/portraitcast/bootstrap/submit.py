@@ -1,0 +1,133 @@
+"""Puts submit together."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from portraitcast.adapters.buckets import Results, Uploads
+from portraitcast.adapters.executions import Executions
+from portraitcast.adapters.jobs_table import JobsTable
+from portraitcast.adapters.notifications import Notifications
+from portraitcast.adapters.presign import Links
+from portraitcast.adapters.queues import Queue
+from portraitcast.bootstrap.clients import client, meter, s3_client, service
+from portraitcast.config import Provider, Resources, SubmitConfig
+from portraitcast.domain.models import MODELS
+from portraitcast.workflows.create_task import CreateTask, Limits
+from portraitcast.workflows.dispatch import Dispatch
+from portraitcast.workflows.evaluate import Evaluate, QuietPeriods
+from portraitcast.workflows.ingest import Ingest
+from portraitcast.workflows.monitor import Monitor, PollBounds
+from portraitcast.workflows.publish import Publish
+from portraitcast.workflows.read_upload import ReadUpload
+from portraitcast.workflows.reconcile_create import ReconcileCreate
+from portraitcast.workflows.submit import Submit
+from portraitcast.workflows.sweep import Sweep
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from aws_lambda_powertools import Metrics
+
+    from portraitcast.adapters.dashscope import DashScope
+    from portraitcast.domain.metrics import Meter
+
+
+@dataclass(frozen=True, slots=True)
+class SubmitAdapters:
+    """The outside world as submit sees it."""
+
+    table: JobsTable
+    uploads: Uploads
+    results: Results
+    links: Links
+    service: DashScope
+    queue: Queue
+    executions: Executions
+    notifications: Notifications
+    meter: Meter
+
+
+@dataclass(frozen=True, slots=True)
+class SubmitWorkflows:
+    """What submit does, one verb each."""
+
+    ingest: Ingest
+    evaluate: Evaluate
+    create_task: CreateTask
+    dispatch: Dispatch
+    monitor: Monitor
+    publish: Publish
+    sweep: Sweep
+    submit: Submit
+    queue: Queue
+
+
+def from_environment(metrics: Metrics) -> SubmitWorkflows:
+    """Assemble submit from the environment that template.yaml gives it."""
+    resources, provider, config = Resources.from_env(), Provider.from_env(), SubmitConfig.from_env()
+    adapters = SubmitAdapters(
+        table=JobsTable(client("dynamodb"), resources.table),
+        uploads=Uploads(s3_client(), resources.upload_bucket),
+        results=Results(s3_client(), resources.results_bucket),
+        links=Links(client("sts"), config.link_role, resources.upload_bucket),
+        service=service(provider),
+        queue=Queue(client("sqs"), resources.uploads_queue),
+        executions=Executions(client("stepfunctions"), resources.state_machine),
+        notifications=Notifications(
+            client("events"),
+            client("sns"),
+            bus=resources.event_bus,
+            topic=resources.topic,
+            operator_topic=resources.operator_topic,
+        ),
+        meter=meter(metrics),
+    )
+    return assemble(
+        adapters,
+        Limits(
+            max_tasks_in_flight=config.max_tasks_in_flight,
+            daily_budget_cny=config.daily_budget_cny,
+            reconcile_seconds=config.reconcile_seconds,
+            breaker_seconds=config.breaker_seconds,
+        ),
+        QuietPeriods(config.pair_seconds, config.settle_seconds),
+        PollBounds(provider.min_poll, provider.max_poll),
+    )
+
+
+def assemble(
+    adapters: SubmitAdapters,
+    limits: Limits,
+    quiet: QuietPeriods,
+    bounds: PollBounds,
+    *,
+    clock: Callable[[], float] = time.time,
+) -> SubmitWorkflows:
+    """Assemble submit's workflows over adapters."""
+    a = adapters
+    models = tuple(MODELS)
+    publish = Publish(a.table, a.results, a.notifications, a.meter, clock=clock)
+    reading = ReadUpload(a.table, a.uploads, clock=clock)
+    evaluate = Evaluate(a.table, a.uploads, a.results, a.queue, reading, publish, quiet, clock=clock)
+    ingest = Ingest(a.table, a.uploads, a.queue, reading, evaluate, clock=clock)
+    monitor = Monitor(a.table, a.service, a.executions, a.queue, bounds, clock=clock)
+    create_task = CreateTask(a.table, a.service, a.links, monitor, a.queue, publish, limits, clock=clock)
+    reconcile_create = ReconcileCreate(a.table, a.service, reconcile_seconds=limits.reconcile_seconds, clock=clock)
+    dispatch = Dispatch(
+        a.table,
+        ingest,
+        evaluate,
+        create_task,
+        reconcile_create,
+        a.queue,
+        publish,
+        max_tasks_in_flight=limits.max_tasks_in_flight,
+        models=models,
+        clock=clock,
+    )
+    sweep = Sweep(a.table, evaluate, monitor, a.queue, publish, models=models, clock=clock)
+    submit = Submit(ingest, evaluate, dispatch, sweep, a.queue, bucket=a.uploads.bucket, clock=clock)
+    return SubmitWorkflows(ingest, evaluate, create_task, dispatch, monitor, publish, sweep, submit, a.queue)
