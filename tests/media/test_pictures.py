@@ -1,4 +1,4 @@
-"""Every kind of picture that people send: upright, in sRGB, on white, of a size that models take; plain files untouched."""
+"""Every kind of picture that people send: upright, in sRGB, on white, of a size that fits; plain files untouched."""
 
 from __future__ import annotations
 
