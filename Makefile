@@ -1,7 +1,7 @@
 # Everything is installed into .venv/ in this checkout, once; nothing outside it is touched.
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: audit sbom help demo local examples test test-fuzz test-unit test-integration test-e2e test-page test-chaos chaos storm bench fuzz lint format lock pause resume build deploy clean
+.PHONY: audit sbom help demo local examples test test-fuzz test-unit test-media test-integration test-e2e test-page test-chaos chaos storm bench fuzz lint format lock pause resume build deploy clean
 
 # The first Python here that is new enough; or PYTHON=/path/to/python3.12
 ifeq ($(origin PYTHON),undefined)
@@ -28,11 +28,15 @@ examples: ## a real report of every state into docs/examples/
 	$(INSTALL) engine runtime
 	@.venv/engine/bin/python local/examples.py
 
-test: test-unit test-fuzz test-integration test-e2e test-chaos ## all tests
+test: test-unit test-media test-fuzz test-integration test-e2e test-chaos ## all tests
 
 test-unit: ## rules and branches, without a network
 	$(INSTALL) test
 	.venv/test/bin/python -m pytest tests/unit -q -n 2
+
+test-media: ## real sounds, pictures and videos, through the decoders
+	$(INSTALL) test
+	.venv/test/bin/python -m pytest tests/media -q -n 2
 
 test-fuzz: ## hostile bytes for every parser: a moment of fuzz
 	$(INSTALL) test
@@ -77,6 +81,7 @@ lint: ## ruff, mypy, cfn-lint, checkov, sam validate
 	.venv/lint/bin/python -m ruff check
 	.venv/lint/bin/python -m ruff format --check
 	.venv/lint/bin/python -m mypy layers/portraitcast/portraitcast
+	.venv/lint/bin/python -m mypy layers/media/portraitcast_media
 	.venv/lint/bin/cfn-lint template.yaml
 	.venv/checkov/bin/checkov --config-file .checkov.yaml --file template.yaml
 	AWS_DEFAULT_REGION=us-east-1 .venv/sam/bin/sam validate --lint
