@@ -14,6 +14,7 @@ from typing import Any, Final, Self
 from portraitcast.domain.models import DEFAULT, Boxes
 from portraitcast.domain.problems import Problem
 from portraitcast.domain.settings import Effective
+from portraitcast.domain.uploads import Asset
 
 TASK_LIFE_SECONDS: Final = 24 * 3600.0  # Model Studio, asynchronous tasks: a task's id and its links die after 24 h
 
@@ -70,7 +71,10 @@ def iso(epoch: float) -> str:
 # ---------------------------------------------------------------------- what a job is made of
 @dataclass(frozen=True, slots=True)
 class Voice:
-    """A job's voice: an object of the upload bucket, or an http(s) link that we never fetch (`seconds` is None)."""
+    """A job's voice: an object of the upload bucket, or an http(s) link that we never fetch (`seconds` is None).
+
+    `asset` is what is passed on in its place.
+    """
 
     key: str | None = None
     version: str | None = None
@@ -80,11 +84,13 @@ class Voice:
     bytes: int | None = None
     seconds: float | None = None
     type: str | None = None
+    changes: tuple[str, ...] = ()
+    asset: Asset | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Portrait:
-    """A job's portrait: an object of the upload bucket, or a link.
+    """A job's portrait: an object of the upload bucket, or a link; `asset` is what is passed on in its place.
 
     `chosen_by` is ``own_settings``, ``same_name``, ``folder_settings`` or ``only_image``.
     """
@@ -99,6 +105,8 @@ class Portrait:
     width: int | None = None
     height: int | None = None
     type: str | None = None
+    changes: tuple[str, ...] = ()
+    asset: Asset | None = None
 
     @property
     def is_shared(self) -> bool:
@@ -237,6 +245,8 @@ class Job:
         From when on the job may be sent: nothing of its own has arrived for PairSeconds.
     follow_up
         New files came while the job was at the provider: it is evaluated when it comes back.
+    being_read
+        A waiting job waits for prepare, which may have died of it: the sweep asks again.
     shared_problem
         A rejected job's problem lies in a file that other jobs use too; a new one is another try.
     held
@@ -270,6 +280,7 @@ class Job:
     tries: int = 0
     retried: bool = False
     follow_up: bool = False
+    being_read: bool = False
     shared_problem: bool = False
     message: str = ""
     problems: tuple[Problem, ...] = ()
@@ -360,8 +371,8 @@ class Job:
 
     @property
     def needs_attention(self) -> bool:
-        """Whether the sweep must look at it: at the provider, unpublished, with new files or an orphaned task."""
-        return self.unpublished or self.at_provider or self.follow_up or bool(self.orphans)
+        """Whether the sweep must look at it."""
+        return self.unpublished or self.at_provider or self.follow_up or self.being_read or bool(self.orphans)
 
     def can(self, transition: str) -> bool:
         """Say whether a transition is legal now."""
@@ -379,7 +390,7 @@ class Job:
         return cls(id=job_id, name=name, folder=folder, created_at=now, inputs=inputs)
 
     def wait(self, inputs: Inputs, identity: str, now: float, **shown: Any) -> Self:
-        """Wait for files, an answer or quiet; `shown` is ``problems``, ``message`` and ``candidates``."""
+        """Wait for files, an answer or quiet; `shown` is ``problems``, ``message``, ``candidates``, ``being_read``."""
         return self._evaluated("wait", inputs, identity, "", now, open_folders=inputs.folders, **shown)
 
     def queue(
@@ -601,6 +612,7 @@ class Job:
             "queue_key": None,
             "place_key": None,
             "shared_problem": False,
+            "being_read": False,
             "open_folders": (),
             "held": None,
         }
