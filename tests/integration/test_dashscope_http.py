@@ -1,7 +1,8 @@
-"""The EMO client against a real socket that misbehaves: a create reaches the service once at most, whatever happens."""
+"""The client against a real socket that misbehaves: a create reaches the service once at most, whatever happens."""
 
 from __future__ import annotations
 
+import io
 import json
 import socket
 import threading
@@ -13,7 +14,6 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from world import serving
 
 from portraitcast.adapters.dashscope import (
     AccountError,
@@ -26,6 +26,7 @@ from portraitcast.adapters.dashscope import (
 )
 from portraitcast.adapters.dashscope.transport import ANSWER_MAX_BYTES
 from portraitcast.domain.models import MODELS, Boxes
+from servers import serving
 from simulator import Simulator
 
 EMO = MODELS["emo-v1"]
@@ -105,7 +106,9 @@ def service() -> Iterator[Service]:
 
 
 def create(client: DashScope) -> Created | UnknownOutcome:
-    return client.create(EMO, image_url="https://in/a.png", audio_url="https://in/a.mp3", boxes=BOXES, parameters={"style_level": "calm"})
+    return client.create(
+        EMO, image_url="https://in/a.png", audio_url="https://in/a.mp3", boxes=BOXES, parameters={"style_level": "calm"}
+    )
 
 
 def head(status: int, length: int | None, *more: str) -> bytes:
@@ -210,6 +213,49 @@ def test_a_query_that_is_not_answered_ends_in_time_too_and_may_be_repeated(
         client.query("t-1")
     assert time.monotonic() - start < client.call_seconds + 1
     assert len(service.requests) == 1
+
+
+@pytest.mark.parametrize("behaviour", [hang, drip(head(200, 10**6), b" "), drip(b"HTTP/1.1 200 OK\r\n", b"X: y\r\n")])
+def test_a_list_ends_with_its_deadline(service: Service, behaviour: Behaviour) -> None:
+    """The last page is bounded by what is left, not by the client's own timeouts."""
+    full = json.dumps({"data": [{"task_id": "t-1", "gmt_create": 1766720000000}], "total_page": 9}).encode()
+    pages = [answer(200, full), behaviour]
+
+    def turn(connection: socket.socket, over: threading.Event) -> None:
+        pages.pop(0)(connection, over)
+
+    service.behaviour = turn
+    start = time.monotonic()
+    with pytest.raises(ProviderIllError):
+        service.client(read_timeout=30).list_tasks(EMO, seconds=0.5)
+    assert time.monotonic() - start < 5
+    assert pages == []
+
+
+def upload(client: DashScope) -> str:
+    return client.upload(EMO, io.BytesIO(b"x" * 2_000_000), "a.wav", 2_000_000, seconds=1)
+
+
+@pytest.mark.parametrize("behaviour", [hang, raw(), raw(b"HTTP/1.1 "), drip(head(200, 10**6), b" ")])
+def test_an_upload_that_is_cut_ends_in_time(service: Service, behaviour: Behaviour) -> None:
+    policy = {
+        **dict.fromkeys(
+            ("policy", "signature", "oss_access_key_id", "x_oss_object_acl", "x_oss_forbid_overwrite"), "x"
+        ),
+        "upload_dir": "d",
+        "upload_host": f"http://127.0.0.1:{service.port}/up",
+    }
+    turns = [answer(200, json.dumps({"data": policy}).encode()), behaviour]
+
+    def turn(connection: socket.socket, over: threading.Event) -> None:
+        turns.pop(0)(connection, over)
+
+    service.behaviour = turn
+    start = time.monotonic()
+    with pytest.raises((ProviderIllError, NotConnectedError)):
+        upload(service.client())
+    assert time.monotonic() - start < 5
+    assert turns == []
 
 
 def test_a_slow_answer_within_the_time_is_taken(service: Service) -> None:
@@ -324,7 +370,9 @@ def test_the_bundled_simulator_takes_a_pair_from_the_check_to_the_link(files: st
         client = DashScope(sim.base_url, lambda: KEY)
         passed = client.check_portrait(EMO, image, {"ratio": "1:1"})
         assert isinstance(passed, CheckPassed)
-        made = [client.create(EMO, image_url=image, audio_url=audio, boxes=passed.boxes, parameters={}) for _ in range(2)]
+        made = [
+            client.create(EMO, image_url=image, audio_url=audio, boxes=passed.boxes, parameters={}) for _ in range(2)
+        ]
         first, second = (outcome for outcome in made if isinstance(outcome, Created))
         assert {(task.task_id, task.request_id) for task in client.list_tasks(EMO)} == {
             (first.task_id, first.request_id),

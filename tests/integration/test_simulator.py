@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 import requests
 from PIL import Image, PngImagePlugin
-from world import serving
+from servers import serving
 
 from simulator import Simulator
 from simulator.account import TROUBLES
