@@ -1144,8 +1144,9 @@ def test_a_sister_s_video_follows_the_picture(
     assert client.sim.state()["tasks"][0]["video_size"] == list(size)
 
 
-def test_each_model_runs_its_own_task(client: Client) -> None:
+def test_each_model_runs_its_own_task(client: Client, files: FileServer) -> None:
     """A queue of EMO tasks holds up no other model's, nor a deployment's."""
+    client.audio_url = files.add("v.wav", wav((1.2, 0.5)))  # long enough for each
     client.sim.set(manual=True, deployments={"my-emo": "emo-v1"})
     emo = [client.task(), client.task()]
     others = [client.task_of("liveportrait"), client.task_of("wan2.2-s2v")]
