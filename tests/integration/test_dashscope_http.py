@@ -14,6 +14,8 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from portraitcast.adapters.dashscope import (
     AccountError,
@@ -34,6 +36,7 @@ from servers import serving
 from simulator import Simulator
 from simulator.account import TROUBLES
 from simulator.faults import NONSENSE
+from simulator.models import MODELS as PAGES
 
 EMO = MODELS["emo-v1"]
 KEY = "sk-0123456789abcdef"
@@ -411,6 +414,7 @@ def test_the_bundled_simulator_refuses_another_key() -> None:
 
 # Three models at the bundled simulator, which was written from the pages and not from the client
 
+WORDS = ("normal", "calm", "active", "speech", "480P", "720P", "1080P", "1:1", "3:4", "", "0.5", "true", "Normal")
 MODEL = pytest.mark.parametrize("model", MODELS.values(), ids=MODELS)
 
 
@@ -508,6 +512,33 @@ def test_every_parameter_s_bounds_are_the_pages(sim: Simulator, files: str, mode
             )
             assert isinstance(made, Created)
             assert sim.state()["tasks"][-1]["parameters"][parameter.name] == value
+
+
+@given(st.none() | st.booleans() | st.integers(-2, 40) | st.floats(-1, 40) | st.sampled_from(WORDS))
+def test_both_sides_allow_the_same_values(value: object) -> None:
+    """But that the client takes 24.0 for a whole number, and sends 24."""
+    for model in MODELS.values():
+        pages = PAGES[model.name]
+        rules = {**pages.rules, **pages.check_rules}
+        assert {parameter.name for parameter in model.parameters} == set(rules)
+        for parameter in model.parameters:
+            if parameter.accepts(value):
+                assert rules[parameter.name].allows(parameter.sent(value))  # type: ignore[arg-type]  # accepted
+            else:
+                assert not rules[parameter.name].allows(value)
+
+
+def test_both_sides_know_the_same_limits() -> None:
+    for model in MODELS.values():
+        pages, picture, voice = PAGES[model.name], model.picture, model.voice
+        assert (pages.check_name, pages.verdict, pages.boxes) == (model.check_model, model.verdict, model.takes_boxes)
+        assert (pages.min_side, pages.max_side) == (picture.min_side, picture.max_side)
+        assert (pages.picture_bytes, pages.max_ratio) == (picture.max_bytes, picture.max_ratio)
+        assert (pages.voice_bytes, pages.max_seconds) == (voice.max_bytes, voice.max_seconds)
+        assert (pages.min_seconds, pages.strict) == (voice.min_seconds, voice.strict)
+        for value in model.second_cny:
+            given = {model.priced_by: value} if model.priced_by else {}
+            assert pages.price(given, value) == model.video_fee(1, given)
 
 
 @pytest.mark.parametrize(

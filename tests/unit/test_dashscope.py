@@ -500,10 +500,24 @@ def test_a_refused_portrait_is_told_with_200_or_400(answer: Any, code: str, mess
     assert verdict.message == message or (not message and "without a message" in verdict.message)
 
 
-def test_a_refused_check_because_the_service_is_ill_says_nothing_about_the_portrait() -> None:
-    service, _ = client(said(200, {"output": {"check_pass": False, "code": "InternalError.Algo"}}))
-    with pytest.raises(ProviderIllError):
+@pytest.mark.parametrize(
+    ("code", "message", "kind"),
+    [
+        ("InternalError.Algo", "", ProviderIllError),
+        ("InvalidURL.Timeout", "", JobRefusedError),
+        ("InvalidParameter.DataInspection", "Unable to download the media resource", JobRefusedError),
+        ("InvalidParameter", "url error, please check url", AccountError),
+        ("Arrearage", "", AccountError),
+        ("Throttling.RateQuota", "", ThrottledError),
+    ],
+)
+def test_a_check_refused_for_another_reason_is_no_verdict(code: str, message: str, kind: type[ProviderError]) -> None:
+    """A verdict is remembered for the picture; that it could not be downloaded says nothing about it."""
+    service, _ = client(said(200, {"output": {"check_pass": False, "code": code, "message": message}}))
+    with pytest.raises(ProviderError) as caught:
         service.check_portrait(EMO, "https://in/a.png", {"ratio": "1:1"})
+    assert type(caught.value) is kind
+    assert caught.value.code == code
 
 
 def test_a_picture_that_could_not_be_fetched_is_no_verdict_on_it() -> None:
