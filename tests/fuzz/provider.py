@@ -29,9 +29,9 @@ CALLS: tuple[Callable[[DashScope, Model], object], ...] = (
         boxes=BOXES if model.takes_boxes else None,
         parameters={},
     ),
-    lambda service, model: service.query("a-task"),
+    lambda service, _: service.query("a-task"),
     lambda service, model: service.list_tasks(model),
-    lambda service, model: service.cancel("a-task"),
+    lambda service, _: service.cancel("a-task"),
     lambda service, model: service.upload(model, io.BytesIO(b"abc"), "a.wav", 3),
 )
 
