@@ -14,7 +14,7 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from portraitcast.adapters.dashscope import (
@@ -514,6 +514,7 @@ def test_every_parameter_s_bounds_are_the_pages(sim: Simulator, files: str, mode
             assert sim.state()["tasks"][-1]["parameters"][parameter.name] == value
 
 
+@settings(derandomize=True, deadline=None, database=None)
 @given(st.none() | st.booleans() | st.integers(-2, 40) | st.floats(-1, 40) | st.sampled_from(WORDS))
 def test_both_sides_allow_the_same_values(value: object) -> None:
     """But that the client takes 24.0 for a whole number, and sends 24."""

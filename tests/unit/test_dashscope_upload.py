@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import requests
-from dashscope_wire import BASE, KEY, client, refusal, said
+from dashscope_wire import BASE, FIXED, KEY, client, refusal, said
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -328,6 +328,7 @@ JSON = st.recursive(
 DATA = st.fixed_dictionaries({}, optional={name: st.just(value) | JSON for name, value in POLICY.items()})
 
 
+@FIXED
 @given(
     st.fixed_dictionaries({}, optional={"data": DATA | JSON, "output": JSON, "code": JSON}),
     st.sampled_from([200, 201, 302, 400, 403, 404, 500]),
