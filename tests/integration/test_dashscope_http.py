@@ -198,9 +198,8 @@ REFUSED = json.dumps({"code": "InvalidParameter", "message": "no", "request_id":
         pytest.param(answer(200, CREATED.ljust(ANSWER_MAX_BYTES + 1)), id="a giant body"),
     ],
 )
-def test_a_create_without_a_clear_answer_is_unknown_in_time_and_was_sent_once(
-    service: Service, behaviour: Behaviour
-) -> None:
+def test_an_unclear_create_was_sent_once(service: Service, behaviour: Behaviour) -> None:
+    """A create without a clear answer is unknown in time and was sent once."""
     service.behaviour = behaviour
     client = service.client()
     start = time.monotonic()
@@ -212,9 +211,8 @@ def test_a_create_without_a_clear_answer_is_unknown_in_time_and_was_sent_once(
 
 
 @pytest.mark.parametrize("behaviour", [hang, drip(head(200, 10**6), b" "), raw(), answer(307, b"", "Location: /x")])
-def test_a_query_that_is_not_answered_ends_in_time_too_and_may_be_repeated(
-    service: Service, behaviour: Behaviour
-) -> None:
+def test_an_unanswered_query_ends_in_time(service: Service, behaviour: Behaviour) -> None:
+    """A query that is not answered ends in time too and may be repeated."""
     service.behaviour = behaviour
     client = service.client()
     start = time.monotonic()
@@ -277,7 +275,8 @@ def test_a_slow_answer_within_the_time_is_taken(service: Service) -> None:
     assert len(service.requests) == 1
 
 
-def test_a_create_that_is_cut_before_it_was_read_is_sent_no_second_time(service: Service) -> None:
+def test_a_cut_create_is_not_sent_again(service: Service) -> None:
+    """A create that is cut before it was read is sent no second time."""
     service.reads_requests = False
     service.behaviour = raw()
     with suppress(NotConnectedError):  # when the cut came before a byte of the body had left
@@ -285,7 +284,8 @@ def test_a_create_that_is_cut_before_it_was_read_is_sent_no_second_time(service:
     assert len(service.connections) == 1
 
 
-def test_a_create_never_goes_over_a_connection_that_another_call_left_open(service: Service) -> None:
+def test_a_create_has_its_own_connection(service: Service) -> None:
+    """A create never goes over a connection that another call left open."""
     passed = json.dumps({"output": {"check_pass": True, "face_bbox": [1, 1, 2, 2], "ext_bbox": [0, 0, 9, 9]}}).encode()
     bodies = [passed, CREATED]
 
@@ -344,9 +344,8 @@ def test_a_proxy_that_is_not_there_is_not_connected(
     assert service.requests == []
 
 
-def test_a_create_whose_time_ended_before_it_was_sent_is_never_sent(
-    service: Service, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_late_create_is_never_sent(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A create whose time ended before it was sent is never sent."""
     looked_up, real = threading.Event(), socket.getaddrinfo
 
     def slow_lookup(*args: object, **kwargs: object) -> object:
@@ -373,7 +372,8 @@ def files() -> Iterator[str]:
         yield f"http://127.0.0.1:{server.server_port}"
 
 
-def test_the_bundled_simulator_takes_a_pair_from_the_check_to_the_link(files: str) -> None:
+def test_a_pair_from_the_check_to_the_link(files: str) -> None:
+    """The bundled simulator takes a pair from the check to the link."""
     image, audio = f"{files}/portrait.png", f"{files}/voice.mp3"
     with Simulator(api_key=KEY, manual=True) as sim:
         client = DashScope(sim.base_url, lambda: KEY)

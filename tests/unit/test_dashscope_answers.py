@@ -142,7 +142,8 @@ def test_a_length_out_of_range_is_not_known(digits: str) -> None:
 
 
 @pytest.mark.parametrize("digits", ["NaN", "1e999", "9" * 5000])
-def test_an_odd_number_elsewhere_does_not_lose_a_paid_task(digits: str) -> None:
+def test_an_odd_number_loses_no_paid_task(digits: str) -> None:
+    """An odd number elsewhere does not lose a paid task."""
     service, _ = client(said(200, b'{"output": {"task_id": "t-1", "queue": %s}}' % digits.encode()))
     outcome = service.create(EMO, image_url="https://a", audio_url="https://b", boxes=BOXES, parameters={})
     assert outcome == Created("t-1", None)
@@ -253,7 +254,7 @@ def test_words_are_found_where_sisters_put_them() -> None:
 
 @pytest.mark.parametrize("status", [404, 405])
 @pytest.mark.parametrize("page", [b"", b"<html>Not Found</html>", b'{"timestamp": 1, "status": 404, "path": "/x"}'])
-def test_an_address_that_is_not_there_is_the_stack_s_trouble(status: int, page: bytes) -> None:
+def test_an_address_that_is_not_there(status: int, page: bytes) -> None:
     """A wrong base address befalls every job: nothing was paid, and nobody is told to mend a file."""
     service, _ = client(*[said(status, page)] * 3)
     with pytest.raises(AccountError, match="base address") as caught:
@@ -400,7 +401,8 @@ def assert_ours(error: ProviderError, status: int) -> None:
 @FIXED
 @given(STATUS, ANSWER, HEADERS, st.sampled_from(list(MODELS.values())))
 @example(200, {"output": {"check_pass": False, "code": "\ud800"}}, {}, EMO)
-def test_whatever_is_answered_a_call_ends_as_it_says(status: int, answer: Any, headers: Any, model: Any) -> None:
+def test_whatever_is_answered(status: int, answer: Any, headers: Any, model: Any) -> None:
+    """Whatever is answered a call ends as it says."""
     content = json.dumps(answer).encode()
     service, wire = client(*[said(status, content, headers)] * 5)
     calls = (

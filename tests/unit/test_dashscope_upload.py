@@ -305,7 +305,8 @@ def test_an_upload_that_fails_is_sorted(answer: Any, kind: type[ProviderError], 
         (Stream(b"a", NotFoundError("no such version")), NotFoundError),  # ours passes through
     ],
 )
-def test_a_file_that_cannot_be_read_is_no_fault_of_the_service(file: Any, kind: type[Exception]) -> None:
+def test_a_file_that_cannot_be_read(file: Any, kind: type[Exception]) -> None:
+    """A file that cannot be read is no fault of the service."""
     service, _ = client(policy(), STORED)
     with pytest.raises(kind):
         service.upload(EMO, file, "a.wav", 3)
@@ -334,7 +335,8 @@ DATA = st.fixed_dictionaries({}, optional={name: st.just(value) | JSON for name,
     st.sampled_from([200, 201, 302, 400, 403, 404, 500]),
     st.binary(max_size=200),
 )
-def test_whatever_is_answered_nothing_but_ours_gets_out(body: Any, status: int, stored: bytes) -> None:
+def test_whatever_the_storage_answers(body: Any, status: int, stored: bytes) -> None:
+    """Whatever is answered nothing but ours gets out."""
     service, wire = client(said(200, body), said(status, stored), said(200, body), said(status, stored))
     try:
         link = service.upload(EMO, io.BytesIO(b"abc"), "a.wav", 3)
