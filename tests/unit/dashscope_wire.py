@@ -41,7 +41,7 @@ class Wire(BaseAdapter):
         self.sent.append(request)
         form = request.headers.get("Content-Type", "").startswith("multipart/")
         self.bodies.append(data if form or not data else json.loads(data))
-        if isinstance(answer, Exception):
+        if isinstance(answer, BaseException):
             raise answer
         status, content, headers = answer
         response = requests.Response()

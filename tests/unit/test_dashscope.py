@@ -176,7 +176,18 @@ def test_white_space_around_the_key_is_taken_off() -> None:
     assert wire.sent[0].headers["Authorization"] == f"Bearer {KEY}"
 
 
-# Errors, emo-api §7
+def test_a_key_s_mark_tells_it_from_another() -> None:
+    one, _ = client(key=KEY)
+    other, _ = client(key=KEY[::-1].replace("-ks", "x"))
+    mark = one.key_mark()
+    assert mark is not None
+    assert (len(mark), mark in KEY) == (8, False)
+    assert (client(key=KEY)[0].key_mark(), other.key_mark()) == (mark, other.key_mark())
+    assert mark != other.key_mark()
+    assert client(key="not-set")[0].key_mark() is None
+
+
+# Errors, by what to do about them
 
 FREE_QUOTA = "Free allocated quota exceeded."
 THROTTLED = [
@@ -732,6 +743,22 @@ def test_a_list_that_is_not_whole_is_no_list(pages: list[Any]) -> None:
     with pytest.raises(ProviderIllError):
         service.list_tasks(EMO)
     assert wire.answers == []
+
+
+def test_a_list_of_endless_pages_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dashscope_client, "LIST_MAX_PAGES", 3)
+    service, wire = client(*(page([row(number)], total_page=9) for number in range(9)))
+    with pytest.raises(ProviderIllError, match="no end after 3 pages"):
+        service.list_tasks(EMO)
+    assert len(wire.sent) == 3
+
+
+@pytest.mark.parametrize("seconds", [0.0, -1.0])
+def test_a_list_without_time_is_not_begun(seconds: float) -> None:
+    service, wire = client(page([row(1)], total=1))
+    with pytest.raises(ProviderIllError):
+        service.list_tasks(EMO, seconds=seconds)
+    assert wire.sent == []
 
 
 def test_a_list_without_end_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:

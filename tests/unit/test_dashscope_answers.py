@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import threading
 from dataclasses import astuple
 from datetime import datetime, timedelta
 from typing import Any
@@ -307,6 +308,23 @@ def test_no_foreign_error_gets_out(error: Exception) -> None:
         service.query("t-1")
     with pytest.raises((ProviderIllError, NotConnectedError)):
         service.list_tasks(EMO)
+
+
+def test_no_thread_is_no_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", full)
+    service, wire = client(said(200, {}))
+    with pytest.raises(NotConnectedError):
+        service.query("t-1")
+    assert wire.sent == []
+
+
+def test_a_sign_to_end_is_passed_on() -> None:
+    service, _ = client(KeyboardInterrupt())
+    with pytest.raises(KeyboardInterrupt):
+        service.query("t-1")
 
 
 @pytest.mark.parametrize("key", [None, b"sk-0123456789abcdef", 7])

@@ -194,6 +194,30 @@ def test_a_stream_cannot_be_sent_twice() -> None:
     assert len(wire.sent) == 2
 
 
+class Once(io.BytesIO):
+    """A file that says that it can seek, and can't."""
+
+    def __init__(self, *, tells: bool) -> None:
+        super().__init__(b"abc")
+        self._tells = tells
+
+    def tell(self) -> int:
+        if not self._tells:
+            raise OSError("no")
+        return super().tell()
+
+    def seek(self, *_: object) -> int:
+        raise OSError("no")
+
+
+@pytest.mark.parametrize("tells", [True, False])
+def test_a_file_that_cannot_go_back_is_sent_once(*, tells: bool) -> None:
+    service, wire = client(policy(), said(403, OVER))
+    with pytest.raises(ProviderIllError, match="Policy expired"):
+        service.upload(EMO, Once(tells=tells), "a.wav", 3)
+    assert len(wire.sent) == 2
+
+
 @pytest.mark.parametrize("megabytes", [1, "1", 1.0])
 def test_a_file_over_the_policy_s_size_is_not_sent(megabytes: Any) -> None:
     service, wire = client(policy(max_file_size_mb=megabytes))
