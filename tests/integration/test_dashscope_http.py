@@ -9,11 +9,17 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -637,3 +643,57 @@ def test_what_befalls_every_job_rejects_none(sim: Simulator, files: str, state: 
     else:
         with pytest.raises(expected):
             client.create(EMO, image_url=image, audio_url=audio, boxes=BOXES, parameters={})
+
+
+# HTTPS, as the service has it
+
+
+def certificate_for(address: str, folder: Path) -> tuple[Path, Path]:
+    """Make a certificate of one's own for an IP address."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, address)])
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(datetime.now(UTC) - timedelta(hours=1))
+        .not_valid_after(datetime.now(UTC) + timedelta(hours=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address(address))]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    plain = serialization.NoEncryption()
+    files = folder / "certificate.pem", folder / "key.pem"
+    files[0].write_bytes(made.public_bytes(serialization.Encoding.PEM))
+    files[1].write_bytes(key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, plain))
+    return files
+
+
+def test_a_stored_pair_over_https(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The key and the face go over TLS only, to the service and to its storage."""
+    files = certificate_for("127.0.0.1", tmp_path)
+    with Simulator(api_key=KEY, task_seconds=0, certificate=files) as sim:
+        client = DashScope(sim.base_url, lambda: KEY)
+        assert sim.base_url.startswith("https://")
+        with pytest.raises(NotConnectedError):  # nobody vouches for the certificate
+            client.query("t-1")
+        assert sim.state()["counters"]["requests"] == {}
+
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(files[0]))
+        image = (SAMPLES / "portrait.png").read_bytes()
+        voice = (SAMPLES / "voice.mp3").read_bytes()
+        links = [
+            client.upload(model, io.BytesIO(content), name, len(content))
+            for model, content, name in (
+                (EMO.check_model, image, "a.png"),
+                (EMO, image, "a.png"),
+                (EMO, voice, "v.mp3"),
+            )
+        ]
+        boxes = boxes_of(client.check_portrait(EMO, links[0], {}))
+        made = client.create(EMO, image_url=links[1], audio_url=links[2], boxes=boxes, parameters={})
+        task = finished(sim, client, made)
+        assert task.video_url is not None
+        assert task.video_url.startswith("https://127.0.0.1:")
