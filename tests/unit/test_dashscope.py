@@ -1,4 +1,4 @@
-"""The service's client: what it sends, how it reads answers, and how it sorts every error of emo-api §7."""
+"""The service's client: what it sends, how it reads answers, and how it sorts every error by what to do."""
 
 from __future__ import annotations
 
