@@ -87,7 +87,7 @@ class Server(LoopbackServer):
         self.own_names = {f"{name}:{self.server_port}" for name in (HOST, "localhost", host)}
         self.closing = threading.Event()
 
-    def is_own(self, origin: str) -> bool:
+    def is_own_origin(self, origin: str) -> bool:
         """Say whether an ``Origin`` is this server's."""
         return origin.lower() in {self._scheme + name for name in self.own_names}
 
@@ -140,15 +140,17 @@ class Handler(BaseHTTPRequestHandler):
         """Keep silent; ``/control/state`` tells."""
 
     def _not_ours(self, body: bytes) -> str | None:
-        """Say why a call of the control address may come from a page in somebody's browser, None if it can't.
+        """Say why a call of the control address may come from elsewhere, or from a page in a browser; None if it can't.
 
         A page of another site can post to this address, and by a name of its own that leads here (DNS rebinding) read
         the answers too. A browser tells both: in ``Host``, ``Origin`` and ``Sec-Fetch-Site``.
         """
+        if not self.server.is_own(self.client_address[0]):
+            return "the control address asks for no key: it answers this machine alone"  # not its containers
         if self.headers.get("Host", "").lower() not in self.server.own_names:
             return f"the control address is reached as one of {sorted(self.server.own_names)}"
         origin = self.headers.get("Origin")
-        if origin is not None and not self.server.is_own(origin):
+        if origin is not None and not self.server.is_own_origin(origin):
             return "the control address takes nothing from pages of other sites"
         if self.headers.get("Sec-Fetch-Site", "none") not in {"none", "same-origin"}:
             return "the control address takes nothing from pages of other sites"
