@@ -14,6 +14,7 @@ from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from ipaddress import ip_address
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography import x509
@@ -426,7 +427,9 @@ MODEL = pytest.mark.parametrize("model", MODELS.values(), ids=MODELS)
 
 @pytest.fixture(scope="module")
 def one_simulator() -> Iterator[Simulator]:
-    rates = dict.fromkeys(("check_rate", "create_rate", "query_rate", "list_rate", "cancel_rate", "policy_rate"))
+    rates: dict[str, Any] = dict.fromkeys(
+        ("check_rate", "create_rate", "query_rate", "list_rate", "cancel_rate", "policy_rate")
+    )
     with Simulator(api_key=KEY, task_seconds=0, **rates) as running:
         yield running
 

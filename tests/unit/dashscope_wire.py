@@ -36,7 +36,7 @@ class Wire(BaseAdapter):
         answer = self.answers.pop(0)
         if isinstance(answer, requests.ConnectTimeout):
             raise answer
-        body = request.body
+        body: Any = request.body
         data = b"".join(iter(body.read, b"")) if hasattr(body, "read") else body
         self.sent.append(request)
         form = request.headers.get("Content-Type", "").startswith("multipart/")

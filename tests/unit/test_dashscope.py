@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import requests
 import urllib3
-from dashscope_wire import BASE, BOXES, EMO, KEY, REQUEST_ID, client, refusal, said
 
 from portraitcast.adapters.dashscope import (
     AccountError,
@@ -32,6 +31,7 @@ from portraitcast.adapters.dashscope import (
 )
 from portraitcast.adapters.dashscope import client as dashscope_client
 from portraitcast.adapters.dashscope.transport import ANSWER_MAX_BYTES
+from unit.dashscope_wire import BASE, BOXES, EMO, KEY, REQUEST_ID, client, refusal, said
 
 if TYPE_CHECKING:
     from portraitcast.domain.models import Boxes

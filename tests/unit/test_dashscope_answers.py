@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 import requests
-from dashscope_wire import BASE, BOXES, EMO, FIXED, KEY, REQUEST_ID, Wire, client, refusal, said
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -32,6 +31,7 @@ from portraitcast.adapters.dashscope import (
 )
 from portraitcast.adapters.dashscope.responses import clean
 from portraitcast.domain.models import MODELS, Boxes
+from unit.dashscope_wire import BASE, BOXES, EMO, FIXED, KEY, REQUEST_ID, Wire, client, refusal, said
 
 LINK = "https://r.aliyuncs.com/x.mp4?Expires=1&Signature=s"
 
