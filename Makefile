@@ -24,6 +24,11 @@ local: ## the stack on this machine until Ctrl-C: [PARAMS="Name=value …"], DAS
 	$(INSTALL) engine runtime
 	@.venv/engine/bin/python local/run.py
 
+.PHONY: check-service
+check-service: ## does the real service do what we take for granted? free, but for CHECK_PORTRAIT=file [MODEL=emo-v1]
+	$(INSTALL) test
+	@PYTHONPATH=layers/portraitcast .venv/test/bin/python local/check_service.py
+
 examples: ## a real report of every state into docs/examples/
 	$(INSTALL) engine runtime
 	@.venv/engine/bin/python local/examples.py
