@@ -30,6 +30,8 @@ class Upload:
         ``voice`` or ``portrait``.
     bytes
         Its size, as the event said.
+    etag
+        Which object it is where all versions are ``null``; "" where nobody knows.
     passed_on_as_is
         A picture whose pixels may not be touched, since boxes are counted in them.
     """
@@ -38,6 +40,7 @@ class Upload:
     version: str
     kind: str
     bytes: int
+    etag: str = ""
     passed_on_as_is: bool = False
 
     @classmethod
@@ -51,6 +54,7 @@ class Upload:
             version=str(asked["version"]),
             kind=str(asked["kind"]),
             bytes=int(asked["bytes"]),
+            etag=str(asked.get("etag", "")),
             passed_on_as_is=bool(asked.get("passed_on_as_is", False)),
         )
 
@@ -91,7 +95,7 @@ class Preparing:
         Exception
             Whatever may pass by itself, or is our own fault: the message comes again.
         """
-        answer: dict[str, Any] = {"key": upload.key, "version": upload.version}
+        answer: dict[str, Any] = {"key": upload.key, "version": upload.version, "etag": upload.etag}
         try:
             if receives > DEATHS_MAX:
                 died = f"died of it {DEATHS_MAX} times"
@@ -111,7 +115,7 @@ class Preparing:
             file = work / "upload"
             most = VOICE_MAX_BYTES if upload.kind == "voice" else PORTRAIT_MAX_BYTES
             try:
-                self._storage.fetch(Source(self._bucket, upload.key, upload.version), file, most)
+                self._storage.fetch(Source(self._bucket, upload.key, upload.version, upload.etag), file, most)
             except TooBigError as error:  # bigger than the event said
                 check_bytes(upload.kind, upload.key, error.size)
                 raise
