@@ -92,7 +92,11 @@ def client(*answers: Any, base: str = BASE, key: str = KEY) -> tuple[DashScope, 
 
 def create(service: DashScope) -> Created | UnknownOutcome:
     return service.create(
-        EMO, image_url="https://in/a.png?sig=1", audio_url="https://in/a.mp3?sig=2", boxes=BOXES, parameters={"style_level": "calm", "ratio": "3:4"}
+        EMO,
+        image_url="https://in/a.png?sig=1",
+        audio_url="https://in/a.mp3?sig=2",
+        boxes=BOXES,
+        parameters={"style_level": "calm", "ratio": "3:4"},
     )
 
 
@@ -316,7 +320,9 @@ def test_an_error_is_sorted_by_what_to_do_about_it(row: tuple[int, str, str], ki
 
 
 @pytest.mark.parametrize(("row", "kind"), CERTAIN)
-def test_a_create_refused_in_the_provider_s_words_is_not_paid(row: tuple[int, str, str], kind: type[ProviderError]) -> None:
+def test_a_create_refused_in_the_provider_s_words_is_not_paid(
+    row: tuple[int, str, str], kind: type[ProviderError]
+) -> None:
     service, wire = client(refusal(*row))
     with pytest.raises(kind):
         create(service)
@@ -403,7 +409,11 @@ def test_a_connection_that_was_never_made_is_told_apart(call: Any) -> None:
     ],
 )
 @pytest.mark.parametrize(
-    "call", [lambda service: service.query("t"), lambda service: service.check_portrait(EMO, "https://in/a.png", {"ratio": "1:1"})]
+    "call",
+    [
+        lambda service: service.query("t"),
+        lambda service: service.check_portrait(EMO, "https://in/a.png", {"ratio": "1:1"}),
+    ],
 )
 def test_nonsense_in_answer_to_what_may_be_repeated_is_the_provider_s_illness(call: Any, answer: Any) -> None:
     service, _ = client(answer)
@@ -698,7 +708,10 @@ ANSWERS = JSON | st.fixed_dictionaries(
 @given(status=st.sampled_from([200, 202, 302, 400, 401, 404, 429, 500]), answer=ANSWERS)
 def test_whatever_the_answer_a_call_ends_as_it_says(status: int, answer: Any) -> None:
     service, wire = client(*[said(status, answer)] * 3)
-    for call in (lambda: service.query("t-1"), lambda: service.check_portrait(EMO, "https://in/a.png", {"ratio": "1:1"})):
+    for call in (
+        lambda: service.query("t-1"),
+        lambda: service.check_portrait(EMO, "https://in/a.png", {"ratio": "1:1"}),
+    ):
         try:
             call()
         except ProviderError as error:

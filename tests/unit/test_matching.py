@@ -1,29 +1,42 @@
-"""Which files make a job and what state they put it in: tables of cases, and properties over any set of files."""
+"""Which files make a job and what they come to: tables of cases, and properties over any set of files."""
 
 from __future__ import annotations
 
 import json
 import unicodedata
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from portraitcast.errors import Problem
-from portraitcast.domain.job import File
-from portraitcast.domain.uploads import Kind, classify, same_key
-from portraitcast.domain.matching import Decision, Gathered, Pictures, decide, shown_file
+from portraitcast.domain.job import Candidates, Inputs, Portrait, SettingsFile, Voice
+from portraitcast.domain.matching import (
+    LIST_MAX,
+    Gathered,
+    Match,
+    Nothing,
+    Pictures,
+    Ready,
+    Rejected,
+    Waiting,
+    fingerprint_of,
+    identity_of,
+    match,
+)
+from portraitcast.domain.problems import Problem
+from portraitcast.domain.uploads import Facts, Kind, Upload, classify, same_key
+from unit.samples import named
 
 NOW = 10_000.0
 LONG_AGO = 1_000.0
 PAIR, SETTLE = 3.0, 15.0
-VOICE = {"sha256": "a" * 64, "seconds": 9.5, "type": "mp3"}
-PICTURE = {"sha256": "b" * 64, "width": 900, "height": 800, "type": "png"}
+VOICE = Facts("a" * 64, "mp3", seconds=9.5)
+PICTURE = Facts("b" * 64, "png", width=900, height=800)
 LINK = "https://user:pw@voices.example/hello.mp3?sig=1#t"
-SHOWN_LINK = "https://voices.example/hello.mp3"
 FACE, EXT = [302, 286, 610, 593], [71, 9, 840, 778]
+JSON = "acme/line-01.json"
 
 
 def body(**inputs: Any) -> str:
@@ -32,87 +45,121 @@ def body(**inputs: Any) -> str:
 
 @dataclass
 class Bucket:
-    """An upload bucket in memory: keys with their settings' text, what probing finds, when each was noticed."""
+    """An upload bucket in memory: keys with their settings' text, what reading finds, when each was noticed."""
 
     files: dict[str, str | None]
-    facts: dict[str, dict[str, Any]] = field(default_factory=dict)
+    facts: dict[str, Facts | None] = field(default_factory=dict)
     noticed: dict[str, float] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
     sizes: dict[str, int] = field(default_factory=dict)
+    unread: set[str] = field(default_factory=set)
 
-    def listed(self) -> list[File]:
+    def listed(self) -> list[Upload]:
         return [
-            File(
-                key, self.versions.get(key, "v1"), self.sizes.get(key, 100), self.noticed.get(key, LONG_AGO), text=text
+            Upload(
+                *(name, self.versions.get(key, "v1"), self.sizes.get(key, 100), self.noticed.get(key, LONG_AGO)),
+                text=text,
+                unread=key in self.unread,
             )
             for key, text in self.files.items()
+            if (name := classify(key))
         ]
 
-    def decide(self, name: str = "acme/line-01", now: float = NOW) -> Decision:
-        about = classify(name + ".mp3")
-        assert about is not None
-        found = [(file, n) for file in self.listed() if (n := classify(file.key))]
-        own = [(file, n) for file, n in found if n.job == about.job]
-        inside = [(file, n) for file, n in found if n.folder == about.folder]
-        settings = [file for file, n in inside if n.kind is Kind.FOLDER_SETTINGS]
-        pictures = [file for file, n in inside if n.kind.is_picture]
+    def match(self, name: str = "acme/line-01", now: float = NOW) -> Match:
+        about = named(name + ".mp3")
+        found = self.listed()
+        own = [file for file in found if file.name.job == about.job]
+        inside = [file for file in found if file.name.folder == about.folder]
+        settings = [file for file in inside if file.name.kind is Kind.FOLDER_SETTINGS]
+        pictures = [file for file in inside if file.name.kind.is_picture]
         gathered = Gathered(
             name=about,
-            sounds=[file for file, n in own if n.kind.is_sound],
-            jsons=[file for file, n in own if n.kind is Kind.JOB_SETTINGS],
-            folder_settings=settings,
+            sounds=tuple(file for file in own if file.name.kind.is_sound),
+            jsons=tuple(file for file in own if file.name.kind is Kind.JOB_SETTINGS),
+            folder_settings=tuple(settings),
             images_at=max((file.noticed_at for file in pictures), default=0.0),
             settings_at=max((file.noticed_at for file in settings), default=0.0),
             now=now,
             pair_seconds=PAIR,
             settle_seconds=SETTLE,
         )
-        return decide(gathered, _Lookup(self, [file for file, n in own if n.kind.is_picture], pictures))
+        return match(gathered, _Lookup(self, [file for file in own if file.name.kind.is_picture], pictures))
 
 
 class _Lookup:
-    def __init__(self, bucket: Bucket, same_name: list[File], pictures: list[File]) -> None:
+    def __init__(self, bucket: Bucket, same_name: list[Upload], pictures: list[Upload]) -> None:
         self._bucket = bucket
         self._same_name = same_name
         self._pictures = pictures
 
-    def same_name(self) -> list[File]:
-        return list(self._same_name)
+    def same_name(self) -> tuple[Upload, ...]:
+        return tuple(self._same_name)
 
-    def named(self, key: str) -> File | None:
+    def named(self, key: str) -> Upload | None:
         return next((file for file in self._bucket.listed() if same_key(file.key, key)), None)
 
     def pictures(self) -> Pictures:
-        return Pictures(self._pictures[:20], len(self._pictures))
+        return Pictures(tuple(self._pictures[:LIST_MAX]), len(self._pictures))
 
-    def facts(self, file: File) -> dict[str, Any]:
-        name = classify(file.key)
-        sound = name is not None and name.kind.is_sound
-        return self._bucket.facts.get(file.key, VOICE if sound else PICTURE)
+    def facts(self, upload: Upload) -> Facts | None:
+        found = VOICE if upload.name.kind.is_sound else PICTURE
+        return self._bucket.facts.get(upload.key, found)
 
 
 def bucket(*keys: str, **texts: str | None) -> Bucket:
     """Make a bucket; `own` and `folder` are the texts of the job's and the folder's settings."""
     files: dict[str, str | None] = dict.fromkeys(keys)
     if "own" in texts:
-        files["acme/line-01.json"] = texts["own"]
+        files[JSON] = texts["own"]
     if "folder" in texts:
         files["acme/settings.json"] = texts["folder"]
     return Bucket(files)
 
 
-def problem(decision: Decision, status: str, code: str) -> Problem:
-    assert decision.problem is not None
-    assert (decision.status, decision.problem.code) == (status, code)
-    assert decision.problem.message.endswith(".")
-    assert decision.problem.what_to_do.endswith(".")
-    return decision.problem
+def asked(found: Match, code: str) -> Problem:
+    """Return what a waiting job asks."""
+    assert isinstance(found, Waiting), found
+    return told(found.problem, code)
 
 
-def chosen(decision: Decision) -> tuple[str | None, str]:
-    assert decision.status == "queued", decision.problem or decision.message
-    assert decision.portrait is not None
-    return decision.portrait["key"], decision.portrait["chosen_by"]
+def refused(found: Match, code: str) -> Problem:
+    """Return why a job is rejected."""
+    assert isinstance(found, Rejected), found
+    return told(found.problems[0], code)
+
+
+def told(problem: Problem | None, code: str) -> Problem:
+    assert problem is not None
+    assert problem.code == code
+    assert problem.message.endswith(".")
+    assert problem.what_to_do.endswith(".")
+    return problem
+
+
+def ready(found: Match) -> Ready:
+    assert isinstance(found, Ready), found
+    return found
+
+
+def chosen(found: Match) -> tuple[str | None, str]:
+    portrait = ready(found).inputs.portrait
+    assert portrait is not None
+    return portrait.key, portrait.chosen_by
+
+
+def shared(found: Match) -> bool:
+    assert isinstance(found, Rejected)
+    return found.shared
+
+
+def candidates(found: Match) -> Candidates | None:
+    assert isinstance(found, Waiting)
+    return found.candidates
+
+
+def of(found: Match) -> Inputs:
+    assert not isinstance(found, Nothing)
+    return found.inputs
 
 
 # Whether there is a job
@@ -129,47 +176,46 @@ def chosen(decision: Decision) -> tuple[str | None, str]:
         bucket("acme/line-02.mp3", "acme/line-01.png"),
     ],
 )
-def test_without_a_voice_or_a_voices_link_there_is_no_job_and_no_word(files: Bucket) -> None:
-    decision = files.decide()
-    assert (decision.status, decision.problem) == ("nothing", None)
+def test_without_a_voice_there_is_no_job(files: Bucket) -> None:
+    assert files.match() == Nothing()
 
 
-def test_a_voice_and_a_portrait_of_its_name_are_a_job() -> None:
-    decision = bucket("acme/line-01.mp3", "acme/line-01.png").decide()
-    assert chosen(decision) == ("acme/line-01.png", "same_name")
-    assert decision.voice == {"key": "acme/line-01.mp3", "version": "v1", "bytes": 100, **VOICE}
-    assert decision.portrait == {
-        "key": "acme/line-01.png",
-        "version": "v1",
-        "bytes": 100,
-        "chosen_by": "same_name",
-        **PICTURE,
-    }
-    assert decision.settings is not None
-    assert (decision.settings["model"], decision.settings["style_level"], decision.settings["ratio"]) == (
-        "emo-v1",
-        "normal",
-        "1:1",
+def test_a_voice_and_its_portrait_are_a_job() -> None:
+    found = ready(bucket("acme/line-01.mp3", "acme/line-01.png").match())
+    assert chosen(found) == ("acme/line-01.png", "same_name")
+    assert found.inputs.voice == Voice("acme/line-01.mp3", "v1", sha256="a" * 64, bytes=100, seconds=9.5, type="mp3")
+    assert found.inputs.portrait == Portrait(
+        *("same_name", "acme/line-01.png", "v1"), sha256="b" * 64, bytes=100, width=900, height=800, type="png"
     )
+    assert found.inputs.settings is not None
+    assert found.inputs.settings.model == "emo-v1"
+    assert found.inputs.settings.parameters == {"style_level": "normal", "ratio": "1:1"}
 
 
-def test_a_json_with_a_voices_link_is_a_job_by_itself() -> None:
-    decision = bucket("acme/anna.png", own=body(image_url="anna.png", audio_url=LINK)).decide()
-    assert chosen(decision) == ("acme/anna.png", "own_settings")
-    assert decision.voice == {"key": None, "link": LINK}
+def test_a_json_with_a_voices_link_is_a_job() -> None:
+    found = bucket("acme/anna.png", own=body(image_url="anna.png", audio_url=LINK)).match()
+    assert chosen(found) == ("acme/anna.png", "own_settings")
+    assert of(found).voice == Voice(link=LINK)
 
 
-def test_the_request_body_out_of_emos_documentation_just_works() -> None:
+def test_emos_own_request_body_just_works() -> None:
     whole = {
         "model": "emo-v1",
         "input": {"image_url": "http://a.example/p.png", "audio_url": LINK, "face_bbox": FACE, "ext_bbox": EXT},
         "parameters": {"style_level": "active"},
     }
-    decision = bucket(own=json.dumps(whole)).decide()
-    assert chosen(decision) == (None, "own_settings")
-    assert decision.portrait == {"key": None, "link": "http://a.example/p.png", "chosen_by": "own_settings"}
-    assert decision.settings is not None
-    assert decision.settings["style_level"] == "active"
+    found = ready(bucket(own=json.dumps(whole)).match())
+    assert found.inputs.portrait == Portrait("own_settings", link="http://a.example/p.png")
+    assert found.inputs.settings is not None
+    assert found.inputs.settings.parameters["style_level"] == "active"
+    assert found.inputs.settings.face_bbox == tuple(FACE)
+
+
+def test_a_job_of_another_model() -> None:
+    text = json.dumps({"model": "liveportrait", "parameters": {"video_fps": 30}})
+    settings = ready(bucket("acme/line-01.mp3", SAME, own=text).match()).inputs.settings
+    assert settings is not None
+    assert (settings.model, settings.parameters["video_fps"]) == ("liveportrait", 30)
 
 
 # The portrait
@@ -181,9 +227,7 @@ OWN, SAME, FOLDER, ONLY = "acme/own.png", "acme/line-01.png", "acme/shared.png",
 @pytest.mark.parametrize("with_own", [True, False])
 @pytest.mark.parametrize("with_same", [True, False])
 @pytest.mark.parametrize("with_folder", [True, False])
-def test_the_portrait_is_what_its_own_json_names_else_its_namesake_else_the_folders_else_the_only_image(
-    with_own: bool, with_same: bool, with_folder: bool
-) -> None:
+def test_which_portrait_is_chosen(with_own: bool, with_same: bool, with_folder: bool) -> None:
     files = bucket("acme/line-01.mp3", ONLY)
     if with_own:
         files.files |= {"acme/line-01.json": body(image_url="own.png"), OWN: None}
@@ -200,12 +244,12 @@ def test_the_portrait_is_what_its_own_json_names_else_its_namesake_else_the_fold
         if with_folder
         else (ONLY, "only_image")
     )
-    assert chosen(files.decide()) == expected
+    assert chosen(files.match()) == expected
 
 
-def test_one_portrait_and_fifty_voices_are_fifty_jobs() -> None:
+def test_one_portrait_and_fifty_voices() -> None:
     files = bucket("acme/anna.png", *(f"acme/{number}.mp3" for number in range(50)))
-    assert {chosen(files.decide(f"acme/{number}")) for number in range(50)} == {("acme/anna.png", "only_image")}
+    assert {chosen(files.match(f"acme/{number}")) for number in range(50)} == {("acme/anna.png", "only_image")}
 
 
 @pytest.mark.parametrize(
@@ -219,277 +263,361 @@ def test_one_portrait_and_fifty_voices_are_fifty_jobs() -> None:
     ],
 )
 @pytest.mark.parametrize("which", ["own", "folder"])
-def test_a_named_portrait_is_relative_to_the_jsons_folder(image_url: str, key: str, which: str) -> None:
-    decision = bucket("acme/line-01.mp3", key, **{which: body(image_url=image_url)}).decide()
-    assert chosen(decision) == (key, f"{which}_settings")
+def test_a_named_portrait_is_relative(image_url: str, key: str, which: str) -> None:
+    found = bucket("acme/line-01.mp3", key, **{which: body(image_url=image_url)}).match()
+    assert chosen(found) == (key, f"{which}_settings")
 
 
-def test_the_extension_is_compared_in_any_case_and_the_name_in_either_unicode_form() -> None:
+def test_names_in_either_unicode_form() -> None:
     voice, picture = "acme/\u00e9.MP3", "acme/e\u0301.PnG"
-    assert chosen(bucket(voice, picture).decide("acme/\u00e9")) == (picture, "same_name")
-    assert chosen(bucket(voice, picture).decide("acme/e\u0301")) == (picture, "same_name")
+    assert chosen(bucket(voice, picture).match("acme/\u00e9")) == (picture, "same_name")
+    assert chosen(bucket(voice, picture).match("acme/e\u0301")) == (picture, "same_name")
 
 
-def test_the_outputs_keep_the_voices_own_bytes_whatever_file_is_looked_at() -> None:
+def test_outputs_keep_the_voices_own_bytes() -> None:
     files = bucket("acme/e\u0301.mp3", "acme/\u00e9.png", "acme/\u00e9.json")
     files.files["acme/\u00e9.json"] = "{}"
-    assert files.decide("acme/\u00e9").stem == files.decide("acme/e\u0301").stem == "acme/e\u0301"
+    assert of(files.match("acme/\u00e9")).stem == of(files.match("acme/e\u0301")).stem == "acme/e\u0301"
 
 
-def test_without_a_portrait_the_job_waits_and_says_how_to_name_one() -> None:
-    found = problem(bucket("acme/line-01.mp3").decide(), "waiting", "PortraitMissing")
+def test_without_a_portrait_it_waits() -> None:
+    found = asked(bucket("acme/line-01.mp3").match(), "PortraitMissing")
     assert "line-01.png" in found.what_to_do
 
 
 @pytest.mark.parametrize(("which", "json_name"), [("own", "line-01.json"), ("folder", "settings.json")])
-def test_a_named_portrait_that_is_not_there_is_waited_for_by_name(which: str, json_name: str) -> None:
+def test_a_named_portrait_that_is_not_there(which: str, json_name: str) -> None:
     files = bucket("acme/line-01.mp3", "acme/other.png", **{which: body(image_url="anna.png")})
-    found = problem(files.decide(), "waiting", "PortraitMissing")
+    found = asked(files.match(), "PortraitMissing")
     assert json_name in found.message
     assert "acme/anna.png" in found.message
     assert "acme/anna.png" in found.what_to_do
 
 
-def test_two_images_and_no_match_are_listed_and_asked_about() -> None:
-    decision = bucket("acme/line-01.mp3", "acme/bob.png", "acme/anna.jpg").decide()
-    found = problem(decision, "waiting", "PortraitAmbiguous")
-    assert decision.candidates == {"keys": ["acme/anna.jpg", "acme/bob.png"], "count": 2}
+def test_two_images_and_no_match() -> None:
+    answer = bucket("acme/line-01.mp3", "acme/bob.png", "acme/anna.jpg").match()
+    found = asked(answer, "PortraitAmbiguous")
+    assert candidates(answer) == Candidates(("acme/anna.jpg", "acme/bob.png"), 2)
     assert "2 pictures" in found.message
     assert "line-01.json" in found.what_to_do
     assert "settings.json" in found.what_to_do
 
 
-def test_of_many_images_twenty_are_listed_with_the_full_count_beside_them() -> None:
-    decision = bucket("acme/line-01.mp3", *(f"acme/{number:03}.png" for number in range(300))).decide()
-    assert decision.candidates is not None
-    assert decision.candidates["count"] == 300
-    assert len(decision.candidates["keys"]) == 20
+def test_of_many_images_twenty_are_listed() -> None:
+    found = candidates(bucket("acme/line-01.mp3", *(f"acme/{number:03}.png" for number in range(300))).match())
+    assert found is not None
+    assert (found.count, len(found.keys)) == (300, LIST_MAX)
 
 
-def test_two_portraits_of_the_name_are_asked_about_both_named() -> None:
-    decision = bucket("acme/line-01.mp3", "acme/line-01.png", "acme/line-01.jpg", "acme/anna.png").decide()
-    found = problem(decision, "waiting", "PortraitAmbiguous")
+def test_two_portraits_of_the_name() -> None:
+    answer = bucket("acme/line-01.mp3", "acme/line-01.png", "acme/line-01.jpg", "acme/anna.png").match()
+    found = asked(answer, "PortraitAmbiguous")
     assert "line-01.jpg, line-01.png" in found.message
-    assert decision.candidates == {"keys": ["acme/line-01.jpg", "acme/line-01.png"], "count": 2}
+    assert candidates(answer) == Candidates(("acme/line-01.jpg", "acme/line-01.png"), 2)
 
 
 def test_images_of_other_folders_are_nobodys() -> None:
-    problem(bucket("acme/line-01.mp3", "anna.png", "acme/deep/anna.png").decide(), "waiting", "PortraitMissing")
+    asked(bucket("acme/line-01.mp3", "anna.png", "acme/deep/anna.png").match(), "PortraitMissing")
 
 
 @pytest.mark.parametrize("suffix", [".heic", ".heif", ".avif", ".gif", ".tif", ".tiff", ".HEIC"])
 @pytest.mark.parametrize("base", ["line-01", "anna"])
-def test_a_picture_of_another_type_that_would_be_used_is_refused_with_the_types_that_are_read(
-    suffix: str, base: str
-) -> None:
-    decision = bucket("acme/line-01.mp3", f"acme/{base}{suffix}").decide()
-    found = problem(decision, "rejected", "UnsupportedType")
+def test_a_picture_of_another_type(suffix: str, base: str) -> None:
+    found = refused(bucket("acme/line-01.mp3", f"acme/{base}{suffix}").match(), "UnsupportedType")
     assert f"{base}{suffix}" in found.message
     assert found.measured == suffix.lower()
     for readable in (".jpg", ".jpeg", ".png", ".bmp", ".webp"):
         assert readable in found.what_to_do
 
 
-def test_a_picture_of_another_type_counts_as_an_image_of_the_folder() -> None:
-    problem(bucket("acme/line-01.mp3", "acme/a.heic", "acme/b.png").decide(), "waiting", "PortraitAmbiguous")
+def test_another_type_counts_as_an_image() -> None:
+    asked(bucket("acme/line-01.mp3", "acme/a.heic", "acme/b.png").match(), "PortraitAmbiguous")
 
 
-def test_a_converted_portrait_beside_the_one_that_cannot_be_read_answers_the_refusal() -> None:
-    decision = bucket("acme/line-01.mp3", "acme/line-01.heic", "acme/line-01.png").decide()
-    assert chosen(decision) == ("acme/line-01.png", "same_name")
+def test_a_converted_portrait_is_the_answer() -> None:
+    found = bucket("acme/line-01.mp3", "acme/line-01.heic", "acme/line-01.png").match()
+    assert chosen(found) == ("acme/line-01.png", "same_name")
 
 
 # Settling and pairing
 
 
-def test_the_only_image_is_taken_once_no_image_has_arrived_for_settle_seconds() -> None:
+def test_the_only_image_once_it_is_quiet() -> None:
     files = bucket("acme/line-01.mp3", "acme/anna.png")
     files.noticed["acme/anna.png"] = NOW - SETTLE + 1
-    early = files.decide()
-    assert (early.status, early.problem, early.ready_at) == ("waiting", None, NOW + 1)
+    early = files.match()
+    assert isinstance(early, Waiting)
+    assert (early.problem, early.again_at) == (None, NOW + 1)
     assert "quiet for 15 s" in early.message
-    assert chosen(files.decide(now=NOW + 1)) == ("acme/anna.png", "only_image")
+    assert chosen(files.match(now=NOW + 1)) == ("acme/anna.png", "only_image")
 
 
-def test_nobody_is_asked_between_two_images_before_the_folder_has_settled() -> None:
+def test_nobody_is_asked_before_it_is_quiet() -> None:
     files = bucket("acme/line-01.mp3", "acme/anna.png", "acme/bob.png")
     files.noticed["acme/bob.png"] = NOW - 1
-    early = files.decide()
-    assert (early.status, early.problem, early.candidates) == ("waiting", None, None)
+    early = files.match()
+    assert isinstance(early, Waiting)
+    assert (early.problem, early.candidates) == (None, None)
 
 
 @pytest.mark.parametrize("which", ["own", "same", "folder"])
-def test_a_portrait_chosen_by_name_waits_for_no_settling(which: str) -> None:
+def test_a_portrait_by_name_needs_no_quiet(which: str) -> None:
     files = bucket("acme/line-01.mp3", "acme/other.png")
     files.noticed["acme/other.png"] = NOW
     if which == "same":
         files.files["acme/line-01.png"] = None
     else:
         files.files[f"acme/{'line-01' if which == 'own' else 'settings'}.json"] = body(image_url="other.png")
-    assert files.decide().status == "queued"
+    ready(files.match())
 
 
 @pytest.mark.parametrize("last", ["acme/line-01.mp3", "acme/line-01.png", "acme/line-01.json", "acme/settings.json"])
-def test_a_job_is_sent_pair_seconds_after_the_last_of_its_own_files_and_its_folders_settings(last: str) -> None:
+def test_ready_pair_seconds_after_the_last(last: str) -> None:
     files = bucket("acme/line-01.mp3", "acme/line-01.png", own="{}", folder="{}")
-    assert files.decide().ready_at == LONG_AGO + PAIR
+    assert ready(files.match()).ready_at == LONG_AGO + PAIR
     files.noticed[last] = NOW - 1
-    assert files.decide().ready_at == NOW - 1 + PAIR
+    assert ready(files.match()).ready_at == NOW - 1 + PAIR
 
 
-def test_another_jobs_files_do_not_put_a_job_off() -> None:
+def test_other_jobs_files_put_nothing_off() -> None:
     files = bucket("acme/line-01.mp3", "acme/line-01.png", "acme/line-02.mp3", "acme/line-02.png", "acme/line-02.json")
     files.files["acme/line-02.json"] = "{}"
     files.noticed = {f"acme/line-02.{suffix}": NOW for suffix in ("mp3", "png", "json")}
-    assert files.decide().ready_at == LONG_AGO + PAIR
+    assert ready(files.match()).ready_at == LONG_AGO + PAIR
 
 
 # The voice
 
 
-def test_two_voices_of_one_name_are_asked_about_both_named() -> None:
-    decision = bucket("acme/line-01.wav", "acme/line-01.mp3", "acme/line-01.png").decide()
-    found = problem(decision, "waiting", "VoiceAmbiguous")
+def test_two_voices_of_one_name() -> None:
+    answer = bucket("acme/line-01.wav", "acme/line-01.mp3", "acme/line-01.png").match()
+    found = asked(answer, "VoiceAmbiguous")
     assert "line-01.mp3, line-01.wav" in found.message
-    assert decision.candidates == {"keys": ["acme/line-01.mp3", "acme/line-01.wav"], "count": 2}
+    assert candidates(answer) == Candidates(("acme/line-01.mp3", "acme/line-01.wav"), 2)
 
 
 @pytest.mark.parametrize("suffix", [".m4a", ".aac", ".ogg", ".opus", ".flac", ".wma", ".aiff", ".amr", ".M4A"])
-def test_a_sound_of_another_type_is_refused_with_the_types_that_are_read(suffix: str) -> None:
-    found = problem(bucket(f"acme/line-01{suffix}", SAME).decide(), "rejected", "UnsupportedType")
+def test_a_sound_of_another_type(suffix: str) -> None:
+    found = refused(bucket(f"acme/line-01{suffix}", SAME).match(), "UnsupportedType")
     assert f"line-01{suffix}" in found.message
     assert found.measured == suffix.lower()
     assert ".mp3" in found.what_to_do
     assert ".wav" in found.what_to_do
 
 
-def test_a_converted_voice_beside_the_one_that_cannot_be_read_answers_the_refusal() -> None:
-    assert chosen(bucket("acme/line-01.m4a", "acme/line-01.mp3", SAME).decide()) == (SAME, "same_name")
+def test_a_converted_voice_is_the_answer() -> None:
+    assert chosen(bucket("acme/line-01.m4a", "acme/line-01.mp3", SAME).match()) == (SAME, "same_name")
 
 
 @pytest.mark.parametrize(("key", "code"), [("acme/line-01.mp3", "VoiceTooLong"), (SAME, "PortraitTooSmall")])
-def test_what_probing_refuses_is_the_jobs_refusal(key: str, code: str) -> None:
-    refused = Problem(code, f"{key} is not right.", "Mend it.", limit="60 s", measured="61.2 s")
+def test_what_reading_refuses(key: str, code: str) -> None:
+    problem = Problem(code, f"{key} is not right.", "Mend it.", limit="60 s", measured="61.2 s")
     files = bucket("acme/line-01.mp3", SAME)
-    files.facts[key] = {"sha256": "c" * 64, "problem": asdict(refused)}
-    decision = files.decide()
-    assert problem(decision, "rejected", code) == refused
-    shown = decision.voice if code.startswith("Voice") else decision.portrait
+    files.facts[key] = Facts("c" * 64, problem=problem)
+    found = files.match()
+    assert refused(found, code) == problem
+    shown = of(found).voice if code.startswith("Voice") else of(found).portrait
     assert shown is not None
-    assert (shown["sha256"], "problem" in shown) == ("c" * 64, False)
+    assert shown.sha256 == "c" * 64
+
+
+VOICE_FAULT = Problem("VoiceTooLong", "Too long.", "Cut it.")
+PICTURE_FAULT = Problem("PortraitTooSmall", "Too small.", "Take a larger one.")
+
+
+@pytest.mark.parametrize(("picture", "shared"), [(SAME, False), ("acme/anna.png", True)])
+def test_two_faults_are_named_at_once(picture: str, shared: bool) -> None:
+    """Who mends the voice alone would else hear of the portrait next."""
+    files = bucket("acme/line-01.mp3", picture)
+    files.facts = {"acme/line-01.mp3": Facts(problem=VOICE_FAULT), picture: Facts("c" * 64, problem=PICTURE_FAULT)}
+    found = files.match()
+    assert isinstance(found, Rejected)
+    assert found.problems == (VOICE_FAULT, PICTURE_FAULT)
+    assert found.shared is shared
+    assert of(found).portrait is not None
+
+
+def test_a_bad_voice_does_not_ask_for_more() -> None:
+    """Nobody is asked for a portrait of a voice that won't do."""
+    files = bucket("acme/line-01.mp3")
+    files.facts = {"acme/line-01.mp3": Facts(problem=VOICE_FAULT)}
+    assert refused(files.match(), "VoiceTooLong") == VOICE_FAULT
+
+
+# Files that are on their way
+
+
+@pytest.mark.parametrize("key", ["acme/line-01.mp3", SAME, JSON, "acme/settings.json"])
+def test_an_empty_file_may_be_arriving(key: str) -> None:
+    """s3fs and Transfer Family make an object of 0 bytes first; after PairSeconds it is what it is."""
+    files = bucket("acme/line-01.mp3", SAME, own="{}", folder="{}")
+    files.sizes[key], files.noticed[key] = 0, NOW - 1
+    early = files.match()
+    assert isinstance(early, Waiting)
+    assert (early.problem, early.again_at) == (None, NOW - 1 + PAIR)
+    assert key.rpartition("/")[2] in early.message
+    ready(files.match(now=NOW - 1 + PAIR))
+
+
+@pytest.mark.parametrize("key", ["acme/line-01.mp3", SAME])
+def test_a_file_that_is_being_read(key: str) -> None:
+    files = bucket("acme/line-01.mp3", SAME)
+    files.facts[key] = None
+    assert files.match() == Waiting(of(files.match()), message="The file is being read.")
+
+
+@pytest.mark.parametrize("key", [JSON, "acme/settings.json"])
+def test_settings_that_are_not_read_yet(key: str) -> None:
+    files = bucket("acme/line-01.mp3", SAME, own=None, folder=None)
+    files.unread = {JSON, "acme/settings.json"} - {key}
+    found = files.match()
+    assert isinstance(found, Waiting)
+    assert found.message == "The file is being read."
+
+
+def test_a_json_alone_that_is_not_read_yet() -> None:
+    """It may turn out to be a job; nobody hears of it before that is known."""
+    files = bucket(own=None)
+    files.unread = {JSON}
+    assert files.match() == Nothing()
+
+
+# Twins: a Mac's sync puts the same file under both Unicode forms of its name
+
+
+TWINS = ("acme/\u00e9", "acme/e\u0301")
+
+
+@pytest.mark.parametrize("suffix", [".mp3", ".png"])
+def test_twins_are_one_file(suffix: str) -> None:
+    other = ".png" if suffix == ".mp3" else ".mp3"
+    files = bucket(TWINS[0] + suffix, TWINS[1] + suffix, TWINS[0] + other)
+    ready(files.match(TWINS[0]))
+
+
+@pytest.mark.parametrize(("suffix", "code"), [(".mp3", "VoiceAmbiguous"), (".png", "PortraitAmbiguous")])
+@pytest.mark.parametrize("differ_in", ["size", "content"])
+def test_namesakes_that_differ_are_no_twins(suffix: str, code: str, differ_in: str) -> None:
+    other = ".png" if suffix == ".mp3" else ".mp3"
+    files = bucket(TWINS[0] + suffix, TWINS[1] + suffix, TWINS[0] + other)
+    if differ_in == "size":
+        files.sizes[TWINS[0] + suffix] = 99
+    else:
+        files.facts[TWINS[0] + suffix] = replace(VOICE if suffix == ".mp3" else PICTURE, sha256="9" * 64)
+    asked(files.match(TWINS[0]), code)
 
 
 # Names
 
 
 @pytest.mark.parametrize("key", ["acme/settings.mp3", "settings.wav", "acme/settings.m4a"])
-def test_a_voice_named_settings_is_refused(key: str) -> None:
+def test_a_voice_named_settings(key: str) -> None:
     stem = key.rpartition(".")[0]
-    found = problem(Bucket({key: None}).decide(stem), "rejected", "NameReserved")
+    found = refused(Bucket({key: None}).match(stem), "NameReserved")
     assert '"settings"' in found.message
 
 
 @pytest.mark.parametrize("letter", ["a", "\u00e9", "\u58f0", "\U0001f600"])
 @pytest.mark.parametrize("length", [1018, 1019, 1020])
-def test_a_name_whose_report_needs_a_key_of_over_1024_bytes_is_refused_with_limit_and_length(
-    letter: str, length: int
-) -> None:
+def test_a_name_too_long_for_its_report(letter: str, length: int) -> None:
     width = len(letter.encode())
     stem = "x" * (length % width) + letter * (length // width)
-    decision = Bucket({stem + ".mp3": None}).decide(stem)
+    answer = Bucket({stem + ".mp3": None}).match(stem)
     if length <= 1019:  # and ".json"
-        problem(decision, "waiting", "PortraitMissing")
+        asked(answer, "PortraitMissing")
     else:
-        found = problem(decision, "rejected", "NameTooLong")
+        found = refused(answer, "NameTooLong")
         assert (found.limit, found.measured) == ("1024 bytes", "1025 bytes")
 
 
-def test_the_length_that_counts_is_that_of_the_voices_own_bytes() -> None:
+def test_the_voices_own_bytes_count() -> None:
     composed = "acme1/" + "\u00e9" * 338
     decomposed = unicodedata.normalize("NFD", composed)  # what a Mac uploads: 3 bytes a letter
     long, short = Bucket({decomposed + ".mp3": None}), Bucket({composed + ".mp3": None})
     for looked_at in (composed, decomposed):
-        assert problem(long.decide(looked_at), "rejected", "NameTooLong").measured == "1025 bytes"
-        problem(short.decide(looked_at), "waiting", "PortraitMissing")
+        assert refused(long.match(looked_at), "NameTooLong").measured == "1025 bytes"
+        asked(short.match(looked_at), "PortraitMissing")
 
 
 # Settings
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"inputs": {}}', '{"model": "emo-v2"}', body(face_bbox=FACE), None])
-def test_an_own_json_that_cannot_be_taken_refuses_its_job_and_is_named(text: str | None) -> None:
-    decision = bucket("acme/line-01.mp3", SAME, own=text).decide()
-    assert "line-01.json" in problem(decision, "rejected", "SettingsInvalid").message
-    assert not decision.shared
+def test_a_bad_own_json_is_named(text: str | None) -> None:
+    found = bucket("acme/line-01.mp3", SAME, own=text).match()
+    assert "line-01.json" in refused(found, "SettingsInvalid").message
+    assert not shared(found)
 
 
-def test_an_own_json_that_cannot_be_read_is_told_even_without_a_voice() -> None:
-    problem(bucket(own="{").decide(), "rejected", "SettingsInvalid")
+def test_a_bad_json_is_told_without_a_voice() -> None:
+    refused(bucket(own="{").match(), "SettingsInvalid")
 
 
 @pytest.mark.parametrize("text", ["{", body(audio_url=LINK), body(face_bbox=FACE, ext_bbox=EXT), None])
-def test_a_bad_settings_json_of_the_folder_refuses_the_job_and_is_named_until_a_new_one_comes(
+def test_a_bad_settings_json_is_named(
     text: str | None,
 ) -> None:
-    decision = bucket("acme/line-01.mp3", SAME, folder=text).decide()
-    assert "settings.json" in problem(decision, "rejected", "SettingsInvalid").message
-    assert decision.shared
-    assert decision.look_in
+    found = bucket("acme/line-01.mp3", SAME, folder=text).match()
+    assert "settings.json" in refused(found, "SettingsInvalid").message
+    assert shared(found)
+    assert of(found).folders
 
 
-def test_a_json_over_64_kib_is_refused_with_limit_and_size() -> None:
+def test_a_json_over_64_kib() -> None:
     files = bucket("acme/line-01.mp3", own=None)
     files.sizes["acme/line-01.json"] = 70_000
-    found = problem(files.decide(), "rejected", "SettingsInvalid")
+    found = refused(files.match(), "SettingsInvalid")
     assert (found.limit, found.measured) == ("65536 bytes", "70000 bytes")
 
 
-def test_a_json_with_a_voices_link_beside_a_voice_of_its_name_is_refused_naming_both() -> None:
-    found = problem(bucket("acme/line-01.mp3", SAME, own=body(audio_url=LINK)).decide(), "rejected", "JobAmbiguous")
+def test_a_voice_and_a_link_of_one_name() -> None:
+    found = refused(bucket("acme/line-01.mp3", SAME, own=body(audio_url=LINK)).match(), "JobAmbiguous")
     assert "line-01.json" in found.message
     assert "line-01.mp3" in found.message
 
 
-def test_two_jsons_of_one_name_are_refused_naming_both() -> None:
+def test_two_jsons_of_one_name() -> None:
     files = bucket("acme/line-01.mp3", SAME, "acme/line-01.JSON", own="{}")
     files.files["acme/line-01.JSON"] = "{}"
-    found = problem(files.decide(), "rejected", "JobAmbiguous")
+    found = refused(files.match(), "JobAmbiguous")
     assert "line-01.JSON, line-01.json" in found.message
 
 
-def test_each_field_comes_from_the_jobs_own_json_else_the_folders() -> None:
-    decision = bucket(
-        "acme/line-01.mp3",
-        SAME,
-        own='{"parameters": {"ratio": "3:4"}}',
-        folder='{"parameters": {"ratio": "1:1", "style_level": "calm"}}',
-    ).decide()
-    assert decision.settings is not None
-    assert (decision.settings["ratio"], decision.settings["style_level"]) == ("3:4", "calm")
-    assert [file["key"] for file in decision.settings_files] == ["acme/line-01.json", "acme/settings.json"]
-    assert all(len(file["sha256"]) == 64 for file in decision.settings_files)
+def test_own_settings_before_the_folders() -> None:
+    found = ready(
+        bucket(
+            "acme/line-01.mp3",
+            SAME,
+            own='{"parameters": {"ratio": "3:4"}}',
+            folder='{"parameters": {"ratio": "1:1", "style_level": "calm"}}',
+        ).match()
+    ).inputs
+    assert found.settings is not None
+    assert found.settings.parameters == {"ratio": "3:4", "style_level": "calm"}
+    assert [file.key for file in found.settings_files] == [JSON, "acme/settings.json"]
+    assert all(file.version == "v1" and len(file.sha256 or "") == 64 for file in found.settings_files)
 
 
-def test_boxes_that_leave_the_picture_are_refused_and_nothing_is_known_about_a_links_picture() -> None:
+def test_boxes_that_leave_the_picture() -> None:
     own = {"face_bbox": [0, 0, 901, 10], "ext_bbox": EXT}
     files = bucket("acme/line-01.mp3", SAME, own=body(**own))
-    assert "900 x 800" in problem(files.decide(), "rejected", "SettingsInvalid").message
+    assert "900 x 800" in refused(files.match(), "SettingsInvalid").message
     linked = bucket("acme/line-01.mp3", own=body(image_url="https://a.example/p.png", **own))
-    assert linked.decide().status == "queued"
+    ready(linked.match())
 
 
-def test_a_named_picture_out_of_the_bucket_is_refused() -> None:
+def test_a_named_picture_out_of_the_bucket() -> None:
     for which in ("own", "folder"):
-        decision = bucket("acme/line-01.mp3", **{which: body(image_url="../../anna.png")}).decide()
-        problem(decision, "rejected", "SettingsInvalid")
-        assert decision.shared is (which == "folder")
+        found = bucket("acme/line-01.mp3", **{which: body(image_url="../../anna.png")}).match()
+        refused(found, "SettingsInvalid")
+        assert shared(found) is (which == "folder")
 
 
 # What a later file can mend
 
 
 @pytest.mark.parametrize(
-    ("files", "shared"),
+    ("files", "by_others_too"),
     [
         (bucket("acme/line-01.mp3", SAME), False),
         (bucket("acme/line-01.mp3", "acme/bad.png"), True),
@@ -497,71 +625,83 @@ def test_a_named_picture_out_of_the_bucket_is_refused() -> None:
         (bucket("acme/line-01.mp3", "acme/bad.png", own=body(image_url="bad.png")), True),
     ],
 )
-def test_a_refusal_is_shared_when_its_file_is_not_the_jobs_own(files: Bucket, shared: bool) -> None:
-    refused = {"problem": asdict(Problem("PortraitTooSmall", "Too small.", "Take a larger one."))}
-    files.facts = {SAME: refused, "acme/bad.png": refused}
-    decision = files.decide()
-    problem(decision, "rejected", "PortraitTooSmall")
-    assert decision.shared is shared
+def test_a_fault_of_a_file_of_others_too(files: Bucket, by_others_too: bool) -> None:
+    """A new picture is then another try for every job that was rejected for it."""
+    fault = Facts("c" * 64, problem=PICTURE_FAULT)
+    files.facts = {SAME: fault, "acme/bad.png": fault}
+    found = files.match()
+    refused(found, "PortraitTooSmall")
+    assert shared(found) is by_others_too
 
 
-def test_a_job_is_looked_at_again_when_something_changes_where_its_portrait_may_come_from() -> None:
-    here = bucket("acme/line-01.mp3").decide()
-    there = bucket("acme/line-01.mp3", own=body(image_url="../faces/anna.png")).decide()
-    faces = bucket("faces/line-01.mp3").decide("faces/line-01")
-    assert sorted([*here.look_in, *faces.look_in]) == there.look_in
+def test_folders_that_may_change_the_job() -> None:
+    here = of(bucket("acme/line-01.mp3").match())
+    there = of(bucket("acme/line-01.mp3", own=body(image_url="../faces/anna.png")).match())
+    faces = of(bucket("faces/line-01.mp3").match("faces/line-01"))
+    assert tuple(sorted([*here.folders, *faces.folders])) == there.folders
 
 
-OWN_FILES = ["acme/line-01.mp3", SAME, "acme/line-01.json"]
+OWN_FILES = ["acme/line-01.mp3", SAME, JSON]
 
 
 @pytest.mark.parametrize("new", OWN_FILES)
 @pytest.mark.parametrize("folder", ["{}", "{"])
-def test_a_new_version_of_an_own_file_is_a_new_upload_even_while_the_folders_settings_are_bad(
-    new: str, folder: str
-) -> None:
+def test_a_new_version_is_a_new_upload(new: str, folder: str) -> None:
     files = bucket(*OWN_FILES, own="{}", folder="{}")
-    before = files.decide()
+    before = files.match()
     files.files["acme/settings.json"] = folder
     files.versions[new] = "v2"
-    assert set(files.decide().own) - set(before.own) == {f"{new}\nv2"}
+    assert set(of(files.match()).own) - set(of(before).own) == {f"{new}\nv2"}
 
 
-def test_a_shared_file_is_no_upload_of_the_jobs_own() -> None:
+def test_a_shared_file_is_not_its_own() -> None:
     files = bucket("acme/line-01.mp3", "acme/anna.png", folder=body(image_url="anna.png"))
-    before = files.decide()
+    before = files.match()
     files.versions = {"acme/anna.png": "v2", "acme/settings.json": "v2"}
-    assert files.decide().own == before.own == ["acme/line-01.mp3\nv1"]
+    assert of(files.match()).own == of(before).own == ("acme/line-01.mp3\nv1",)
 
 
-def test_a_namesake_that_is_not_used_is_none_of_the_jobs_files() -> None:
+def test_an_unused_namesake_is_not_its_own() -> None:
     files = bucket("acme/line-01.mp3", SAME, OWN, own=body(image_url="own.png"))
-    assert f"{SAME}\nv1" not in files.decide().own
+    assert f"{SAME}\nv1" not in of(files.match()).own
 
 
 # Same content, same video
 
 
-def with_content(
-    voice: str = "1", portrait: str = "2", style: str = "calm", keys: tuple[str, str] = ("", "")
-) -> Bucket:
+def with_content(voice: str = "1", portrait: str = "2", style: str = "calm") -> Bucket:
     files = bucket("acme/line-01.mp3", SAME, own=json.dumps({"parameters": {"style_level": style}}))
-    files.facts = {"acme/line-01.mp3": {**VOICE, "sha256": voice}, SAME: {**PICTURE, "sha256": portrait}}
+    files.facts = {"acme/line-01.mp3": replace(VOICE, sha256=voice), SAME: replace(PICTURE, sha256=portrait)}
     return files
 
 
-def test_the_fingerprint_follows_the_content_and_not_the_upload() -> None:
+def test_the_fingerprint_is_of_the_content() -> None:
     again = with_content()
     again.versions = dict.fromkeys(again.files, "v2")
     again.noticed = dict.fromkeys(again.files, NOW)
-    first, second = with_content().decide(), again.decide()
-    assert first.fingerprint == second.fingerprint
-    assert first.identity != second.identity
+    first, second = of(with_content().match()), of(again.match())
+    assert fingerprint_of(first) == fingerprint_of(second)
+    assert identity_of(first) != identity_of(second)
 
 
 @pytest.mark.parametrize("other", [{"voice": "9"}, {"portrait": "9"}, {"style": "active"}])
-def test_other_bytes_or_settings_are_another_fingerprint(other: dict[str, str]) -> None:
-    assert with_content(**other).decide().fingerprint != with_content().decide().fingerprint
+def test_other_content_other_fingerprint(other: dict[str, str]) -> None:
+    assert fingerprint_of(of(with_content(**other).match())) != fingerprint_of(of(with_content().match()))
+
+
+def test_another_model_is_another_fingerprint() -> None:
+    files = with_content()
+    files.files[JSON] = json.dumps({"model": "liveportrait"})
+    assert fingerprint_of(of(files.match())) != fingerprint_of(of(with_content(style="normal").match()))
+
+
+@given(st.sampled_from(["version", "etag", "key"]), st.sampled_from(["voice", "portrait"]))
+def test_identity_names_the_versions(part: str, which: str) -> None:
+    inputs = of(with_content().match())
+    other = replace(inputs, **{which: replace(getattr(inputs, which), **{part: "other"})})
+    assert identity_of(inputs) != identity_of(other)
+    assert identity_of(inputs) != identity_of(replace(inputs, all_own=("other",)))
+    assert identity_of(inputs) != identity_of(replace(inputs, settings_files=(SettingsFile("a", "b", None),)))
 
 
 # Any set of files
@@ -595,7 +735,7 @@ portraits = st.sampled_from([f"acme/{name}" for name in ("line-01.png", "line-01
 others = st.sampled_from(["acme/gif.gif", "bob.jpg", "acme/line-02.mp3", "acme/.x.png", "acme/deep/anna.png"])
 jsons = st.sampled_from(["acme/line-01.json", "acme/line-01.JSON", "acme/settings.json", "acme/Settings.JSON"])
 found_facts = st.sampled_from(
-    [None, None, {"sha256": "d" * 64, "problem": asdict(Problem("VoiceUnreadable", "Broken.", "Save it again."))}]
+    [..., ..., None, Facts("d" * 64, problem=Problem("VoiceUnreadable", "Broken.", "Save it again."))]
 )
 
 
@@ -605,67 +745,62 @@ def buckets(draw: st.DrawFn) -> Bucket:
     files: dict[str, str | None] = dict.fromkeys(keys)
     files |= draw(st.dictionaries(jsons, texts, max_size=3))
     noticed = {key: draw(st.sampled_from([LONG_AGO, LONG_AGO, NOW - 10, NOW])) for key in files}
-    facts = {key: found for key in keys if (found := draw(found_facts))}
-    return Bucket(files, facts, noticed)
+    facts = {key: found for key in keys if (found := draw(found_facts)) is not ...}
+    sizes = {key: draw(st.sampled_from([100, 100, 0])) for key in files}
+    unread = {key for key in files if files[key] is None and draw(st.booleans()) and key.lower().endswith(".json")}
+    return Bucket(files, facts, noticed, sizes=sizes, unread=unread)
 
 
 @given(buckets(), st.randoms())
-def test_any_order_of_the_same_files_gives_the_same_decision(files: Bucket, random: Any) -> None:
+def test_any_order_gives_the_same_answer(files: Bucket, random: Any) -> None:
     keys = list(files.files)
     random.shuffle(keys)
-    shuffled = Bucket({key: files.files[key] for key in keys}, files.facts, files.noticed)
-    one, other = files.decide(), shuffled.decide()
+    shuffled = replace(files, files={key: files.files[key] for key in keys})
+    one, other = files.match(), shuffled.match()
     assert one == other
-    assert (one.identity, one.fingerprint) == (other.identity, other.fingerprint)
+    if not isinstance(one, Nothing):
+        assert identity_of(of(one)) == identity_of(of(other))
+        assert fingerprint_of(of(one)) == fingerprint_of(of(other))
+
+
+QUESTIONS = {"PortraitMissing", "PortraitAmbiguous", "VoiceAmbiguous"}
+
+
+def says_enough(found: Match) -> bool:
+    """Say whether a match holds what its kind promises."""
+    match found:
+        case Ready(inputs, ready_at):
+            return None not in (inputs.voice, inputs.portrait, inputs.settings) and ready_at > 0
+        case Waiting(problem=None, message=message, again_at=again_at):
+            return message == "The file is being read." or bool(message and again_at)
+        case Waiting(problem=problem):
+            return problem is not None and problem.code in QUESTIONS and bool(problem.message and problem.what_to_do)
+        case Rejected(problems=problems):
+            return bool(problems) and all(p.code not in QUESTIONS and p.message and p.what_to_do for p in problems)
+        case _:
+            return True
 
 
 @given(buckets())
-def test_every_set_of_files_comes_to_a_decision_that_says_what_it_is(files: Bucket) -> None:
-    decision = files.decide()
-    said = decision.problem
-    match decision.status:
-        case "queued":
-            assert said is None
-            assert decision.voice is not None
-            assert decision.portrait is not None
-            assert decision.settings is not None
-            assert decision.ready_at is not None
-        case "waiting":
-            assert said is not None or (decision.message and decision.ready_at)
-            assert said is None or said.code in {"PortraitMissing", "PortraitAmbiguous", "VoiceAmbiguous"}
-        case "rejected":
-            assert said is not None
-            assert said.code not in {"PortraitMissing", "PortraitAmbiguous", "VoiceAmbiguous"}
-        case status:
-            assert (status, said) == ("nothing", None)
-    if said is not None:
-        assert said.message
-        assert said.what_to_do
-    json.dumps([asdict(decision), decision.identity, decision.fingerprint])
+def test_every_set_of_files_says_what_it_is(files: Bucket) -> None:
+    found = files.match()
+    assert says_enough(found)
+    if not isinstance(found, Nothing):
+        assert json.dumps([asdict(found), identity_of(found.inputs), fingerprint_of(found.inputs)])
 
 
 @given(buckets())
-def test_a_sound_of_the_name_always_makes_a_job_and_never_one_that_is_silent(files: Bucket) -> None:
-    voices = [key for key in files.files if (n := classify(key)) and n.kind.is_sound and n.name == "acme/line-01"]
-    if voices:
-        assert files.decide().status in {"waiting", "queued", "rejected"}
+def test_matching_again_changes_nothing(files: Bucket) -> None:
+    assert files.match() == files.match()
 
 
 @given(buckets())
-def test_files_that_are_left_alone_change_nothing(files: Bucket) -> None:
-    noisy = Bucket(
-        {"acme/.line-01.png": None, "acme/line-01.txt": None, "acme/": None, **files.files}, files.facts, files.noticed
-    )
-    assert noisy.decide() == files.decide()
+def test_a_sound_of_the_name_always_makes_a_job(files: Bucket) -> None:
+    if any(file.name.kind.is_sound and file.name.name == "acme/line-01" for file in files.listed()):
+        assert not isinstance(files.match(), Nothing)
 
 
-# What the report shows of an input
-
-
-def test_a_link_is_shown_without_user_info_query_and_fragment() -> None:
-    shown = shown_file({"key": None, "link": LINK}, ("key", "url", "version", "sha256", "bytes"))
-    assert shown == {"key": None, "url": SHOWN_LINK, "version": None, "sha256": None, "bytes": None}
-
-
-def test_an_input_that_is_not_known_yet_is_null() -> None:
-    assert shown_file(None, ("key", "url")) is None
+@given(buckets())
+def test_files_left_alone_change_nothing(files: Bucket) -> None:
+    left_alone = ["acme/.line-01.png", "acme/line-01.txt", "acme/", ".acme/line-01.mp3", "acme/@eaDir/line-01.png"]
+    assert replace(files, files={**dict.fromkeys(left_alone), **files.files}).match() == files.match()

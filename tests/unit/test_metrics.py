@@ -10,7 +10,18 @@ import pytest
 from aws_lambda_powertools import Metrics
 
 from portraitcast.config import Places
-from portraitcast.domain.job import DONE, FAILED, QUEUED, REJECTED, RENDERING, SUBMITTING, WAITING, WITHDRAWN, Job, owner_of
+from portraitcast.domain.job import (
+    DONE,
+    FAILED,
+    QUEUED,
+    REJECTED,
+    RENDERING,
+    SUBMITTING,
+    WAITING,
+    WITHDRAWN,
+    Job,
+    owner_of,
+)
 from portraitcast.domain.metrics import UNITS, account_metrics, job_metrics
 from portraitcast.domain.account import Slots
 from portraitcast.bootstrap import teller

@@ -5,7 +5,13 @@ from __future__ import annotations
 import pytest
 
 from portraitcast.adapters.dashscope.client import AccountError, JobRefusedError, Task
-from portraitcast.domain.problems import account_refuses_job, no_usable_answer, portrait_refused, provider_refused, task_failed
+from portraitcast.domain.problems import (
+    account_refuses_job,
+    no_usable_answer,
+    portrait_refused,
+    provider_refused,
+    task_failed,
+)
 
 PORTRAIT = {"key": "acme/anna.png", "version": "v1"}
 

@@ -519,9 +519,7 @@ class Job:
     def retry(self, now: float, *, home: tuple[str, ...]) -> Self:
         """The task failed for a passing reason: one more create, from the same place."""
         place = self._place(self.ready_at)  # a task that was taken up has left its place
-        return self._to(
-            "retry", now, retried=True, task=None, queue_key=place, place_key=place, open_folders=home
-        )
+        return self._to("retry", now, retried=True, task=None, queue_key=place, place_key=place, open_folders=home)
 
     def deliver(self, video: Video, task: Task, cost: float, now: float) -> Self:
         """The video lies in the results bucket."""
