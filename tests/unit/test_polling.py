@@ -1,4 +1,4 @@
-"""When a task is looked at again."""
+"""When a task is polled next, and what finished tasks taught."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from portraitcast.domain.polling import Pace, next_wait
+from portraitcast.domain.polling import Pace, next_poll
 
 LEAST, MOST = 15, 120
 
@@ -20,11 +20,11 @@ bounds = st.tuples(st.integers(1, 3600), st.integers(1, 3600))
 
 
 def wait(elapsed: float, expected: float, *, pending: bool = False, least: float = LEAST, most: float = MOST) -> int:
-    return next_wait(elapsed=elapsed, expected=expected, waiting_behind_others=pending, least=least, most=most)
+    return next_poll(elapsed=elapsed, expected=expected, waiting_behind_others=pending, least=least, most=most)
 
 
-def looks(work: float, expected: float, *, least: float = LEAST, most: float = MOST) -> tuple[int, float]:
-    """Return how often a task of so much work is looked at, and how long its end stays unseen."""
+def polls(work: float, expected: float, *, least: float = LEAST, most: float = MOST) -> tuple[int, float]:
+    """Return how often a task of so much work is polled, and how long its end stays unseen."""
     at, count = 0.0, 0
     while True:
         at, count = at + wait(at, expected, least=least, most=most), count + 1
@@ -42,7 +42,7 @@ def test_a_wait_keeps_between_a_quarter_of_the_stacks_least_and_its_most(
 
 
 @given(seconds, st.floats(34, 3600), st.floats(0, 0.9, exclude_max=True))
-def test_only_while_the_end_is_expected_are_looks_closer_than_the_least_wait(
+def test_only_while_the_end_is_expected_are_polls_closer_than_the_least_wait(
     late: float, expected: float, share: float
 ) -> None:
     before = wait(expected * share, expected)
@@ -51,7 +51,7 @@ def test_only_while_the_end_is_expected_are_looks_closer_than_the_least_wait(
 
 
 @given(st.floats(10, 33), st.floats(1.2, 3))
-def test_a_task_of_seconds_is_first_and_last_looked_at_within_half_of_what_it_should_take(
+def test_a_task_of_seconds_is_first_and_last_polled_at_within_half_of_what_it_should_take(
     expected: float, share: float
 ) -> None:
     assert wait(0, expected) <= 0.5 * expected + 1
@@ -59,24 +59,24 @@ def test_a_task_of_seconds_is_first_and_last_looked_at_within_half_of_what_it_sh
 
 
 @pytest.mark.parametrize("elapsed", [540, 600, 660])
-def test_while_the_end_is_expected_at_any_moment_looks_are_four_times_as_close(elapsed: float) -> None:
+def test_while_the_end_is_expected_at_any_moment_polls_are_four_times_as_close(elapsed: float) -> None:
     assert wait(elapsed, 600) == 4
 
 
 @pytest.mark.parametrize("in_flight", [1, 20, 100, 400])
 def test_all_tasks_in_flight_together_ask_at_most_ten_times_a_second(in_flight: int) -> None:
-    closest = next_wait(elapsed=600, expected=600, waiting_behind_others=False, least=1, most=120, in_flight=in_flight)
+    closest = next_poll(elapsed=600, expected=600, waiting_behind_others=False, least=1, most=120, in_flight=in_flight)
     assert in_flight / closest <= 10
 
 
-def test_a_task_that_is_late_is_looked_at_less_and_less() -> None:
+def test_a_task_that_is_late_is_polled_at_less_and_less() -> None:
     waits = [wait(elapsed, 100, least=1, most=3600) for elapsed in (121, 1000, 10_000)]
     assert all(earlier < later for earlier, later in pairwise(waits))
     assert waits[0] <= 20
 
 
 @given(st.floats(40, 5000))
-def test_a_task_that_waits_behind_another_is_looked_at_twice_in_the_time_of_its_own_work(expected: float) -> None:
+def test_a_task_that_waits_behind_another_is_polled_at_twice_in_the_time_of_its_own_work(expected: float) -> None:
     assert wait(0, expected, pending=True, least=1, most=10_000) == pytest.approx(expected * 0.45, abs=1)
 
 
@@ -88,18 +88,18 @@ def every_15_seconds(work: float) -> tuple[int, float]:
 def simulated(
     shortest: float, longest: float, factor: float = 1.0, count: int = 400
 ) -> list[tuple[float, tuple[int, float], float]]:
-    """Return (expected, (looks, seconds unseen), work) of tasks whose work varies by a tenth."""
+    """Return (expected, (polls, seconds unseen), work) of tasks whose work varies by a tenth."""
     chance = random.Random(1)  # noqa: S311  # the same tasks in each run
     tasks = []
     for _ in range(count):
         expected = chance.uniform(shortest, longest)
         work = expected * factor * chance.uniform(0.9, 1.1)
-        tasks.append((expected, looks(work, expected * chance.uniform(0.97, 1.03)), work))
+        tasks.append((expected, polls(work, expected * chance.uniform(0.97, 1.03)), work))
     return tasks
 
 
 @pytest.mark.parametrize("minutes", [(2, 3), (3, 5), (5, 10), (10, 15)])
-def test_with_a_known_pace_a_task_of_minutes_is_seen_three_times_sooner_than_every_15_seconds_for_no_more_looks(
+def test_with_a_known_pace_a_task_of_minutes_is_seen_three_times_sooner_than_every_15_seconds_for_no_more_polls(
     minutes: tuple[int, int],
 ) -> None:
     tasks = simulated(minutes[0] * 60, minutes[1] * 60)
@@ -108,7 +108,7 @@ def test_with_a_known_pace_a_task_of_minutes_is_seen_three_times_sooner_than_eve
     assert mean(unseen for _, (_, unseen), _ in tasks) <= mean(unseen for _, unseen in fixed) / 3
 
 
-def test_with_a_known_pace_no_task_under_two_minutes_costs_over_two_looks_more_than_every_15_seconds() -> None:
+def test_with_a_known_pace_no_task_under_two_minutes_costs_over_two_polls_more_than_every_15_seconds() -> None:
     assert max(count - every_15_seconds(work)[0] for _, (count, _), work in simulated(20, 120, count=4000)) <= 2
 
 
