@@ -53,6 +53,7 @@ class Bucket:
     versions: dict[str, str] = field(default_factory=dict)
     sizes: dict[str, int] = field(default_factory=dict)
     unread: set[str] = field(default_factory=set)
+    went: set[str] = field(default_factory=set)
 
     def listed(self) -> list[Upload]:
         return [
@@ -96,10 +97,11 @@ class _Lookup:
         return tuple(self._same_name)
 
     def named(self, key: str) -> Upload | None:
-        return next((file for file in self._bucket.listed() if same_key(file.key, key)), None)
+        there = [file for file in self._bucket.listed() if file.key not in self._bucket.went]
+        return next((file for file in there if same_key(file.key, key)), None)
 
     def pictures(self) -> Pictures:
-        return Pictures(tuple(self._pictures[:LIST_MAX]), len(self._pictures))
+        return Pictures(tuple(picture.key for picture in self._pictures[:LIST_MAX]), len(self._pictures))
 
     def facts(self, upload: Upload) -> Facts | None:
         found = VOICE if upload.name.kind.is_sound else PICTURE
@@ -307,6 +309,15 @@ def test_of_many_images_twenty_are_listed() -> None:
     found = candidates(bucket("acme/line-01.mp3", *(f"acme/{number:03}.png" for number in range(300))).match())
     assert found is not None
     assert (found.count, len(found.keys)) == (300, LIST_MAX)
+
+
+def test_the_only_picture_went_this_moment() -> None:
+    """Its event is on its way, and asks for another evaluation."""
+    files = bucket("acme/line-01.mp3", "acme/anna.png")
+    files.went = {"acme/anna.png"}
+    found = files.match()
+    assert isinstance(found, Waiting)
+    assert found.problem is None
 
 
 def test_two_portraits_of_the_name() -> None:

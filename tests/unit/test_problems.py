@@ -202,4 +202,4 @@ def test_a_repeated_value_is_one_short_line(text: str, most: int) -> None:
     shown = plain(text, most)
     assert len(shown) <= most
     assert not any(controls(char) for char in shown)
-    assert shown.encode()
+    assert shown.encode().decode() == shown
