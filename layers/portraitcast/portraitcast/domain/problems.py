@@ -44,7 +44,7 @@ class Problem:
     request_id: str | None = None
 
 
-class ProblemError(ValueError):
+class ProblemError(Exception):
     """Something about a file or a setting is wrong and its owner must mend it; carries the `Problem`."""
 
     def __init__(self, problem: Problem) -> None:
