@@ -336,7 +336,7 @@ _LIVEPORTRAIT: Final = Model(
         Parameter("video_fps", Call.CREATE, 24, least=15, most=30, whole=True),
         Parameter("mouth_move_strength", Call.CREATE, 1, least=0, most=1.5),
         Parameter("head_move_strength", Call.CREATE, 0.7, least=0, most=1),
-        Parameter("paste_back", Call.CREATE, True, boolean=True),  # noqa: FBT003 - it is the default's value
+        Parameter("paste_back", Call.CREATE, True, boolean=True),
     ),
     # LivePortrait, input limits: smaller than 10 MB; the page names no shortest side.
     picture=PictureLimits(min_side=1, max_side=4096, max_bytes=10 * MIB - 1, max_ratio=2.0),

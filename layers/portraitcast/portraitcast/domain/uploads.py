@@ -127,9 +127,16 @@ def classify(key: str) -> Name | None:
 
 
 def is_hidden(key: str) -> bool:
-    """Say whether any part of a key begins with a dot, or is a folder that systems make for themselves."""
+    """Say whether any part of a key begins with a dot, or is a folder that systems make for themselves.
+
+    ``.`` and ``..`` are no hidden folders: a program that joined paths wrote them, and its files are to be made.
+    """
     *folders, base = key.split("/")
-    return base.startswith(".") or any(f.startswith(".") or f.lower() in SYSTEM_FOLDERS for f in folders)
+    return base.startswith(".") or any(_is_hidden_folder(folder) for folder in folders)
+
+
+def _is_hidden_folder(folder: str) -> bool:
+    return folder.lower() in SYSTEM_FOLDERS or (folder.startswith(".") and folder not in {".", ".."})
 
 
 def _kind(suffix: str, base: str) -> Kind | None:
