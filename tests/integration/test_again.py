@@ -283,11 +283,14 @@ def test_same_bytes_while_rendering_are_paid_once(world: World) -> None:
     assert report(world)["asked_again_at"] is not None
 
 
-def test_a_follow_up_survives_delivers_death(world: World) -> None:
+@pytest.mark.parametrize("nth", [1, 2, 3])
+def test_a_follow_up_survives_any_death(world: World, nth: int) -> None:
+    """Deliver wakes submit for the freed slot and has the job reconciled; submit wakes itself for the queued job."""
     rendering(world)
     world.drop("acme/line.wav", voice(pitch=0.2))
     world.run(10)
-    world.dies(world.queue, "send", nth=2)  # the first wakes submit for the freed slot
+    world.dies(world.queue, "send", nth=nth)
     world.sim.set(manual=False)
     world.run()
+    world.sweep(1)
     assert (report(world)["status"], len(world.tasks())) == ("done", 2)
