@@ -1,7 +1,7 @@
 # Everything is installed into .venv/ in this checkout, once; nothing outside it is touched.
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: audit sbom help demo local examples test test-fuzz test-unit test-integration test-e2e test-page test-chaos chaos storm bench fuzz lint format lock pause resume build deploy clean
+.PHONY: audit sbom check-service help demo local examples test test-fuzz test-unit test-integration test-e2e test-page test-chaos chaos storm bench fuzz lint format lock pause resume build deploy clean
 
 # The first Python here that is new enough; or PYTHON=/path/to/python3.12
 ifeq ($(origin PYTHON),undefined)
@@ -23,6 +23,10 @@ demo: ## one video on this machine: [PORTRAIT=file] [VOICE=file]
 local: ## the stack on this machine until Ctrl-C: [PARAMS="Name=value …"], DASHSCOPE_BASE_URL, DASHSCOPE_API_KEY
 	$(INSTALL) engine runtime
 	@.venv/engine/bin/python local/run.py
+
+check-service: ## does the real service do what we take for granted? free, but for CHECK_PORTRAIT=file [MODEL=emo-v1]
+	$(INSTALL) test
+	@PYTHONPATH=layers/portraitcast .venv/test/bin/python local/check_service.py
 
 examples: ## a real report of every state into docs/examples/
 	$(INSTALL) engine runtime

@@ -1,4 +1,4 @@
-"""What the servers on this machine share: they are at 127.0.0.1 alone, and let go of everything when they end."""
+"""What the servers on this machine share: they are at 127.0.0.1 unless told otherwise, and let go of everything."""
 
 from __future__ import annotations
 
@@ -11,17 +11,23 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from http.server import BaseHTTPRequestHandler
 
-HOST: Final = "127.0.0.1"  # never anything else: neither the page nor the simulator's control address asks for a key
+HOST: Final = "127.0.0.1"  # neither the page nor the simulator's control address asks for a key
 
 
 class LoopbackServer(ThreadingHTTPServer):
-    """A server on a port of 127.0.0.1 (0 takes a free one) that knows its open connections."""
+    """A server on a port of this machine (0 takes a free one) that knows its open connections.
+
+    Parameters
+    ----------
+    host
+        The address it is bound to: 127.0.0.1, or one that only containers of this machine reach.
+    """
 
     daemon_threads = True
 
-    def __init__(self, port: int, handler: type[BaseHTTPRequestHandler]) -> None:
-        super().__init__((HOST, port), handler)
-        self.origin = f"http://{HOST}:{self.server_port}"
+    def __init__(self, port: int, handler: type[BaseHTTPRequestHandler], host: str = HOST) -> None:
+        super().__init__((host, port), handler)
+        self.origin = f"http://{host}:{self.server_port}"
         self._connections: set[socket.socket] = set()
 
     def process_request(self, request: Any, client_address: Any) -> None:

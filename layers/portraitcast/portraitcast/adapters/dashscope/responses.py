@@ -372,11 +372,11 @@ def read_policy(answer: Answer, *, https: bool) -> UploadPolicy:
         A field is missing or can't be used.
     """
     data = _object(answer.body.get("data")) or answer.output
-    host = clean(data.get("upload_host"), LINK_MAX)
+    host = _raw(data.get("upload_host"))
     if not _is_link(host, ("https",) if https else ("https", "http")) or set(host) & set("?#"):
         _nonsense("the upload policy names no address to upload to", answer)
-    directory = clean(data.get("upload_dir"), 500).strip("/")
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_./=-]*", directory) or ".." in directory:
+    directory = _raw(data.get("upload_dir")).strip("/")
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_./=-]{0,499}", directory) or ".." in directory:
         _nonsense("the upload policy names no folder", answer)
     fields: dict[str, str] = {}
     for ours, theirs in (
@@ -446,7 +446,7 @@ def clean(value: object, most: int) -> str:
 
 def task_id_of(value: object) -> str | None:
     """Return a task's id that can go into a path, else None."""
-    text = value.strip() if isinstance(value, str) else ""
+    text = _raw(value)
     return text if _TASK_ID.fullmatch(text) else None
 
 
@@ -469,12 +469,17 @@ def _nonsense(fault: str, answer: Answer) -> NoReturn:
     raise ProviderIllError("Nonsense", fault, request_id=answer.request_id, http_status=answer.status)
 
 
+def _raw(value: object) -> str:
+    """Return text that its reader judges whole."""
+    return value.strip() if isinstance(value, str) else ""
+
+
 def _object(value: object) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
 def _id(value: object) -> str | None:
-    text = value.strip() if isinstance(value, str) else ""
+    text = _raw(value)
     return text if _ID.fullmatch(text) else None
 
 
