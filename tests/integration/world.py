@@ -7,6 +7,7 @@ wait loop) is done here, in the order of time.
 
 from __future__ import annotations
 
+import hashlib
 import heapq
 import io
 import itertools
@@ -16,6 +17,7 @@ import threading
 import time
 import wave
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -25,11 +27,12 @@ from urllib.parse import parse_qsl, quote, quote_plus, unquote, urlsplit
 import boto3
 import numpy as np
 import yaml
+from botocore.awsrequest import AWSResponse
 from moto.core import DEFAULT_ACCOUNT_ID
 from moto.stepfunctions.models import stepfunctions_backends
 from PIL import Image, PngImagePlugin
 
-from portraitcast.adapters.buckets import Results, Uploads
+from portraitcast.adapters.buckets import NO_VERSION, Results, Uploads
 from portraitcast.adapters.dashscope import DashScope
 from portraitcast.adapters.executions import Executions
 from portraitcast.adapters.jobs_table import JobsTable
@@ -39,8 +42,8 @@ from portraitcast.adapters.queues import Queue
 from portraitcast.adapters.records import from_plain, to_plain
 from portraitcast.bootstrap import deliver, submit
 from portraitcast.domain.execution import Execution
-from portraitcast.domain.job import iso
-from portraitcast.domain.uploads import classify
+from portraitcast.domain.job import Inputs, Job, iso
+from portraitcast.domain.uploads import Name, classify
 from portraitcast.errors import MessageError, TryLaterError
 from portraitcast.workflows.create_task import Limits
 from portraitcast.workflows.deliver import EndedExecution
@@ -53,7 +56,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from http.server import HTTPServer
 
-    from portraitcast.domain.job import Job
     from simulator import Simulator
 
 REGION = "eu-central-1"
@@ -98,6 +100,25 @@ def portrait(shade: int = 60, *, note: str | None = None, size: tuple[int, int] 
     return out.getvalue()
 
 
+def sha256(data: bytes) -> str:
+    """Return what reports and the simulator say of a file's content."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def named(key: str) -> Name:
+    """Return a key that counts, taken apart."""
+    name = classify(key)
+    assert name is not None, f"{key} doesn't count"
+    return name
+
+
+def new_job(name: str = "acme/line", *, at: float = 1_800_000_000.0, **fields: Any) -> Job:
+    """Return a job that was not there before, with fields as a test needs them."""
+    its = named(f"{name}.wav")
+    inputs = fields.pop("inputs", Inputs(its.stem))
+    return replace(Job.new(its.job, its.name, its.folder, inputs, at), **fields)
+
+
 # ---------------------------------------------------------------------- what moto stands in for
 class _Template(yaml.SafeLoader):
     """Reads a CloudFormation template; what its functions give isn't asked for here."""
@@ -132,11 +153,93 @@ def make_table() -> JobsTable:
     return JobsTable(client("dynamodb"), TABLE)
 
 
-def make_bucket(name: str) -> Any:
-    """Create a versioned bucket in moto and return an S3 client."""
+VERSIONED, SUSPENDED, UNVERSIONED = "Enabled", "Suspended", None
+
+
+def make_bucket(name: str, versioning: str | None = VERSIONED) -> Any:
+    """Create a bucket in moto, versioned unless another state is asked for, and return an S3 client."""
     client("s3").create_bucket(Bucket=name, CreateBucketConfiguration={"LocationConstraint": REGION})
-    client("s3").put_bucket_versioning(Bucket=name, VersioningConfiguration={"Status": "Enabled"})
+    if versioning is not None:
+        client("s3").put_bucket_versioning(Bucket=name, VersioningConfiguration={"Status": versioning})
     return client("s3")
+
+
+def keys(bucket: str) -> set[str]:
+    """List the keys of a bucket."""
+    return {entry["Key"] for entry in client("s3").list_objects_v2(Bucket=bucket).get("Contents", [])}
+
+
+def items(pk: str) -> list[dict[str, Any]]:
+    """Return a partition of the Jobs table as it is stored."""
+    answer = client("dynamodb").query(
+        TableName=TABLE, KeyConditionExpression="pk = :p", ExpressionAttributeValues={":p": {"S": pk}}
+    )
+    return list(answer["Items"])
+
+
+@contextmanager
+def on_call(service: str, event: str, do: Callable[..., Any]) -> Iterator[None]:
+    """Have a function called at one of botocore's events meanwhile, before moto is."""
+    hooks = client(service).meta.events
+    hooks.register_first(event, do, unique_id=f"world {event}")
+    try:
+        yield
+    finally:
+        hooks.unregister(event, unique_id=f"world {event}")
+
+
+class _Body(io.BytesIO):
+    """A body as botocore wants one: its HTTP client has `stream`."""
+
+    def stream(self, **_: Any) -> Iterator[bytes]:
+        yield self.read()
+
+
+@dataclass(frozen=True)
+class S3Error:
+    """What S3 answers instead of an object: an HTTP status, a code and a message. HEAD tells the status only."""
+
+    status: int
+    code: str
+    message: str
+
+
+@contextmanager
+def s3_answers(error: S3Error, *keys: str, operation: str = "GetObject", times: int | None = None) -> Iterator[None]:
+    """Let S3 refuse calls about some keys, so many times or always, as moto can't."""
+    left = [times]
+
+    def answer(request: Any, **_: Any) -> AWSResponse | None:
+        if unquote(urlsplit(request.url).path).partition("/")[2].removeprefix(f"{UPLOADS}/") not in keys:
+            return None
+        if left[0] is not None:
+            if left[0] <= 0:
+                return None
+            left[0] -= 1
+        text = f"<Error><Code>{error.code}</Code><Message>{error.message}</Message></Error>"
+        body = "" if request.method == "HEAD" else text
+        return AWSResponse(request.url, error.status, {"content-type": "application/xml"}, _Body(body.encode()))
+
+    with on_call("s3", f"before-send.s3.{operation}", answer):
+        yield
+
+
+class Reads:
+    """How many items DynamoDB read for queries, as it charges for them."""
+
+    def __init__(self) -> None:
+        self.items = 0
+
+    def count(self, parsed: dict[str, Any], **_: Any) -> None:
+        self.items += parsed["ScannedCount"]
+
+
+@contextmanager
+def counting_reads() -> Iterator[Reads]:
+    """Count meanwhile what DynamoDB reads for queries."""
+    reads = Reads()
+    with on_call("dynamodb", "after-call.dynamodb.Query", reads.count):
+        yield reads
 
 
 class FileServer:
@@ -167,10 +270,11 @@ class FileServer:
         self.origin = f"http://127.0.0.1:{self.server.server_port}"
 
     def sign(self, *objects: LinkedObject) -> list[str]:
-        return [
-            f"{self.origin}/{quote(linked.key)}?versionId={linked.version}&type={quote_plus(CONTENT_TYPES[linked.type])}"
-            for linked in objects
-        ]
+        return [self._link(linked) for linked in objects]
+
+    def _link(self, linked: LinkedObject) -> str:
+        version = "" if linked.version == NO_VERSION else f"versionId={linked.version}&"
+        return f"{self.origin}/{quote(linked.key)}?{version}type={quote_plus(CONTENT_TYPES[linked.type])}"
 
 
 @contextmanager
@@ -220,6 +324,7 @@ class World:
         max_poll_seconds: float = 120,
         call_seconds: float = 5.0,
         extra_video_hosts: str | None = None,
+        versioning: str | None = VERSIONED,
     ) -> None:
         self.sim = sim
         self.offset = 0.0
@@ -230,7 +335,8 @@ class World:
         self.handled: list[Message] = []
 
         self.table = make_table()
-        self.s3 = make_bucket(UPLOADS)
+        self.s3 = make_bucket(UPLOADS, versioning)
+        self._versioning = versioning
         make_bucket(RESULTS)
         self._make_listeners()
         self.sfn = client("stepfunctions")
@@ -349,6 +455,14 @@ class World:
         raise AssertionError(f"it goes on for ever; next are {sorted(self._due)[:3]}")
 
     # ------------------------------------------------------------------ what SQS and Lambda do
+    def handle(self, message: Message) -> None:
+        """Have one message handled now, by a function that dies with the test's `Died`."""
+        self.submit.handle(Received.from_text(json.dumps(message), self.clock()), self.clock() + SUBMIT_SECONDS)
+
+    def dispatch_now(self) -> None:
+        """Dispatch now, as every message makes submit do."""
+        self.submit.dispatch(self.clock() + SUBMIT_SECONDS)
+
     def _message(self, message: Message, receives: int) -> None:
         self.handled.append(message)
         ends_at = self.clock() + SUBMIT_SECONDS
@@ -422,8 +536,9 @@ class World:
     def put(self, key: str, body: bytes | str | dict[str, Any]) -> Message:
         """Upload a file and return the event that S3 would send."""
         data = json.dumps(body).encode() if isinstance(body, dict) else body.encode() if isinstance(body, str) else body
-        version = self.s3.put_object(Bucket=UPLOADS, Key=key, Body=data)["VersionId"]
-        return self._event(key, "ObjectCreated:Put", {"versionId": version, "size": len(data)})
+        answer = self.s3.put_object(Bucket=UPLOADS, Key=key, Body=data)
+        fields = {"eTag": answer["ETag"].strip('"'), "size": len(data)}
+        return self._event(key, "ObjectCreated:Put", fields | self._version(answer))
 
     def drop(self, key: str, body: bytes | str | dict[str, Any]) -> Message:
         """Upload a file; its event is on its way."""
@@ -445,10 +560,15 @@ class World:
 
     def delete(self, key: str) -> Message:
         """Delete a file; its event is on its way."""
-        version = self.s3.delete_object(Bucket=UPLOADS, Key=key)["VersionId"]
-        event = self._event(key, "ObjectRemoved:DeleteMarkerCreated", {"versionId": version})
+        answer = self.s3.delete_object(Bucket=UPLOADS, Key=key)
+        name = "ObjectRemoved:Delete" if self._versioning is UNVERSIONED else "ObjectRemoved:DeleteMarkerCreated"
+        event = self._event(key, name, self._version(answer))
         self.post(event)
         return event
+
+    def _version(self, answer: dict[str, Any]) -> dict[str, str]:
+        """Return what S3's event says of a version: nothing in a bucket that never had versions."""
+        return {} if self._versioning is UNVERSIONED else {"versionId": answer.get("VersionId", NO_VERSION)}
 
     def _event(self, key: str, name: str, fields: dict[str, Any]) -> Message:
         s3_object = {"key": quote_plus(key), "sequencer": f"{next(self._sequence):016X}", **fields}
@@ -458,9 +578,7 @@ class World:
     # ------------------------------------------------------------------ what people and tests see
     def job_id(self, name: str) -> str:
         """Return the id of the job of a name without suffix."""
-        found = classify(name + ".mp3")
-        assert found is not None
-        return found.job
+        return named(name + ".mp3").job
 
     def job(self, name: str) -> Job:
         """Return the job of a name as the table has it."""
@@ -474,6 +592,12 @@ class World:
             body = self.s3.get_object(Bucket=RESULTS, Key=f"{name}.json")["Body"].read()
             return dict(json.loads(body))
         return None
+
+    def its_report(self, name: str) -> dict[str, Any]:
+        """Return the report of a job that must have one."""
+        report = self.report(name)
+        assert report is not None, f"there is no report of {name}"
+        return report
 
     def status(self, name: str) -> str | None:
         """Return a job's status as its report says it."""
