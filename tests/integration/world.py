@@ -32,13 +32,8 @@ from moto.core import DEFAULT_ACCOUNT_ID
 from moto.stepfunctions.models import stepfunctions_backends
 from PIL import Image, PngImagePlugin
 
-<<<<<<< Updated upstream
 from portraitcast.adapters.buckets import NO_VERSION, Results, Uploads
-from portraitcast.adapters.dashscope import DashScope
-=======
-from portraitcast.adapters.buckets import Results, Uploads
 from portraitcast.adapters.dashscope import Created, DashScope
->>>>>>> Stashed changes
 from portraitcast.adapters.executions import Executions
 from portraitcast.adapters.jobs_table import JobsTable
 from portraitcast.adapters.notifications import Notifications
@@ -47,14 +42,9 @@ from portraitcast.adapters.queues import Queue
 from portraitcast.adapters.records import from_plain, to_plain
 from portraitcast.bootstrap import deliver, submit
 from portraitcast.domain.execution import Execution
-<<<<<<< Updated upstream
 from portraitcast.domain.job import Inputs, Job, iso
-from portraitcast.domain.uploads import Name, classify
-=======
-from portraitcast.domain.job import iso
 from portraitcast.domain.models import DEFAULT, MODELS, Boxes
-from portraitcast.domain.uploads import classify
->>>>>>> Stashed changes
+from portraitcast.domain.uploads import Name, classify
 from portraitcast.errors import MessageError, TryLaterError
 from portraitcast.workflows.create_task import Limits
 from portraitcast.workflows.deliver import EndedExecution
@@ -477,7 +467,6 @@ class World:
         raise AssertionError(f"it goes on for ever; next are {sorted(self._due)[:3]}")
 
     # ------------------------------------------------------------------ what SQS and Lambda do
-<<<<<<< Updated upstream
     def handle(self, message: Message) -> None:
         """Have one message handled now, by a function that dies with the test's `Died`."""
         self.submit.handle(Received.from_text(json.dumps(message), self.clock()), self.clock() + SUBMIT_SECONDS)
@@ -486,10 +475,7 @@ class World:
         """Dispatch now, as every message makes submit do."""
         self.submit.dispatch(self.clock() + SUBMIT_SECONDS)
 
-    def _message(self, message: Message, receives: int) -> None:
-=======
     def _message(self, message: Message, receives: int, sent_at: float) -> None:
->>>>>>> Stashed changes
         self.handled.append(message)
         ends_at = self.clock() + SUBMIT_SECONDS
         try:
