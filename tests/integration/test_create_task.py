@@ -156,6 +156,33 @@ def test_what_befalls_all_is_the_stacks(world: World, endpoint: str, http: int, 
     assert len(world.tasks()) == 4
 
 
+@pytest.mark.parametrize("message", ["The style_level is invalid.", "Invalid bbox input"])
+def test_the_third_alike_is_the_stacks(world: World, message: str) -> None:
+    """Words about an input, and yet each job meets them: after two the rest keep their places."""
+    body = {"code": "InvalidParameter", "message": message, "request_id": "r-3"}
+    world.sim.fault({"status": 400, "body": body}, endpoint="create", times=None)
+    names = ["a", "b", "c", "d"]
+    for n, name in enumerate(names):
+        world.drop_pair(name, pitch=0.08 + n / 50)
+        world.run(10)
+    world.run(300)
+    assert [world.status(name) for name in names] == ["rejected", "rejected", "queued", "queued"]
+    assert world.new_operator_notices() == ["the account is held"]
+    world.sim.clear_faults()
+    world.run()
+    assert [world.status(name) for name in names] == ["rejected", "rejected", "done", "done"]
+
+
+def test_judged_contents_are_each_their_own(world: World) -> None:
+    body = {"code": "DataInspectionFailed", "message": "Input may contain inappropriate content.", "request_id": "r"}
+    world.sim.fault({"status": 400, "body": body}, endpoint="create", times=None)
+    for n in range(4):
+        world.drop_pair(f"{n}", pitch=0.08 + n / 50)
+        world.run(10)
+    assert [world.status(f"{n}") for n in range(4)] == ["rejected"] * 4
+    assert world.new_operator_notices() == []
+
+
 @pytest.mark.parametrize("body", [dict(zip(("code", "message"), each[1:], strict=True)) for each in EVERY_JOBS[1:6:2]])
 def test_one_bad_job_holds_up_nobody(world: World, body: dict[str, str]) -> None:
     """Alone it can't be told from the stack's trouble; once others have passed twice, it is its own."""

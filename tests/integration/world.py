@@ -331,6 +331,7 @@ class World:
         self.files = links
         self.offset = 0.0
         self.provider_ahead = 0.0
+        self.function_ends_at = 0.0  # when Lambda kills the submit that runs now
         self._due: list[tuple[float, int, str, Any]] = []
         self._order = itertools.count()
         self._sequence = itertools.count(1)
@@ -485,8 +486,9 @@ class World:
         except Died:
             self._give_again(message, receives, sent_at)
             return
+        self.function_ends_at = self.clock() + SUBMIT_SECONDS
         try:
-            self.submit.dispatch(self.clock() + SUBMIT_SECONDS)
+            self.submit.dispatch(self.function_ends_at)
         except Died:  # before Lambda could say that the message was handled
             self._give_again(message, receives, sent_at)
 
