@@ -14,12 +14,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 SHORT_WAITS = {
-    "MinWaitSeconds": "1",
-    "MaxWaitSeconds": "2",
+    "MinPollSeconds": "1",
+    "MaxPollSeconds": "2",
     "PairSeconds": "1",
     "SettleSeconds": "2",
-    "LookSeconds": "1",
-    "HoldSeconds": "1",
+    "ReconcileSeconds": "1",
+    "BreakerSeconds": "1",
     "SweepMinutes": "1",
 }
 

@@ -162,7 +162,7 @@ def measure() -> Section:
         f"A voice of {VOICE_SECONDS:g} s that takes {WORK_SECONDS / 60:g} min. Calls, units, invocations, CPU time, "
         "transitions and log lines were counted at one lonely job in the local engine (every function cold, the "
         "portrait's check paid, a task of 2 s); the looks of a task of 5 min ± 10 % come from `next_wait` "
-        f"with MinWaitSeconds {LEAST:g} and MaxWaitSeconds {MOST:g} and are put in the place of the recorded ones. "
+        f"with MinPollSeconds {LEAST:g} and MaxPollSeconds {MOST:g} and are put in the place of the recorded ones. "
         f"Lambda's seconds: CPU time on each function's share of a vCPU, waits as they were, and {SERVICE_SECONDS:g} s "
         "more for each call of the service.",
         [

@@ -169,7 +169,7 @@ def measure() -> Section:
     return Section(
         "Overhead of a job",
         "template.yaml on the local engine with the simulator, roles enforced, a recorder beside the functions. A "
-        f"voice of {VOICE_SECONDS:g} s whose portrait is there, tasks of {TASK_SECONDS:g} s, MinWaitSeconds 1 and "
+        f"voice of {VOICE_SECONDS:g} s whose portrait is there, tasks of {TASK_SECONDS:g} s, MinPollSeconds 1 and "
         "PairSeconds 0, so that what is left is the product's own; processes are warm. Where a "
         "task's end must be seen, up "
         "to a second of waiting for the next look is in the figure.",

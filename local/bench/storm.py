@@ -139,7 +139,7 @@ def section(storms: Sequence[Passed], folders: dict[int, tuple[int, int, float, 
     return Section(
         "Storms",
         f"Voices of 1 s and one portrait dropped at once; tasks of {TASK_SECONDS:g} s, one running and one next at the "
-        "provider (the default), MinWaitSeconds 1. `STORM=1000 make bench PART=storm` adds a storm of 1,000 (an hour). "
+        "provider (the default), MinPollSeconds 1. `STORM=1000 make bench PART=storm` adds a storm of 1,000 (an hour). "
         "The folders are items of the Jobs table, looked at as intake does for one event.",
         [
             Table(

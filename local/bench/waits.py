@@ -19,7 +19,7 @@ from portraitcast.domain.polling import Pace, next_wait
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-LEAST, MOST = 15.0, 120.0  # MinWaitSeconds and MaxWaitSeconds as template.yaml has them
+LEAST, MOST = 15.0, 120.0  # MinPollSeconds and MaxPollSeconds as template.yaml has them
 FIXED = 15.0  # s between looks, as the provider's documentation proposes
 SDK_STEPS, SDK_LAST = (1, 1, 2, 2, 2, 4, 4, 4), 5  # s: how the vendor's SDK asks
 BANDS = ((20, 60), (60, 120), (120, 300), (300, 600), (600, 900))  # s of work
@@ -273,7 +273,7 @@ def measure() -> Section:
     return Section(
         "When to look again",
         "`portraitcast.domain.polling.next_wait` and `Pace` themselves, over simulated tasks whose work is proportional to the "
-        f"voice ± 10 %, with the defaults MinWaitSeconds {LEAST:.0f} and MaxWaitSeconds {MOST:.0f}; "
+        f"voice ± 10 %, with the defaults MinPollSeconds {LEAST:.0f} and MaxPollSeconds {MOST:.0f}; "
         "beside a look every "
         "15 s and the vendor's SDK (1, 1, 2, 2, 2, 4, 4, 4, 5, 5… s). Late: from a task's end to the "
         "look that sees it.",

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from simulator import Simulator
 
 API_KEY = "sk-every-right"
-PARAMETERS = {"PairSeconds": "0", "SettleSeconds": "0", "MinWaitSeconds": "3600", "MaxWaitSeconds": "3600"}
+PARAMETERS = {"PairSeconds": "0", "SettleSeconds": "0", "MinPollSeconds": "3600", "MaxPollSeconds": "3600"}
 SEQUENCE = itertools.count(1)
 ROLES = {"submit": ["SubmitRole", "SubmitMayPresign"], "status": ["StatusRole"], "deliver": ["DeliverRole"]}
 TEMPLATE = read_template(ROOT / "template.yaml")["Resources"]

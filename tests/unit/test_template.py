@@ -55,12 +55,12 @@ RULES = of_type("AWS::Events::Rule")
 # Default and least value, as the product promises them; None where there is no least value.
 PARAMETERS: dict[str, tuple[object, int | None]] = {
     "MaxTasksInFlight": (2, 1),
-    "MinWaitSeconds": (15, 1),
-    "MaxWaitSeconds": (120, 1),
+    "MinPollSeconds": (15, 1),
+    "MaxPollSeconds": (120, 1),
     "PairSeconds": (3, 0),
     "SettleSeconds": (15, 0),
-    "LookSeconds": (60, 1),
-    "HoldSeconds": (60, 1),
+    "ReconcileSeconds": (60, 1),
+    "BreakerSeconds": (60, 1),
     "SweepMinutes": (5, 1),
     "DailyBudgetCny": (0, 0),
     "NotificationEmail": ("", None),
@@ -84,8 +84,8 @@ def test_every_parameter_is_described_and_shown_in_one_group_of_the_console() ->
 def test_no_timer_can_be_set_longer_than_a_message_can_be_delayed() -> None:
     """SQS delays one 900 s at most (Amazon SQS, "Message timers"); the second look comes at five times the first."""
     most = {name: p.get("MaxValue") for name, p in TEMPLATE["Parameters"].items()}
-    assert all(most[name] <= 900 for name in ("PairSeconds", "SettleSeconds", "HoldSeconds"))
-    assert most["LookSeconds"] * 5 <= 900
+    assert all(most[name] <= 900 for name in ("PairSeconds", "SettleSeconds", "BreakerSeconds"))
+    assert most["ReconcileSeconds"] * 5 <= 900
 
 
 def test_the_outputs_name_everything_that_the_local_run_and_the_pages_use() -> None:
