@@ -352,12 +352,15 @@ class World:
     def _message(self, message: Message, receives: int) -> None:
         self.handled.append(message)
         ends_at = self.clock() + SUBMIT_SECONDS
+        received = Received.from_text(json.dumps(message), self.clock())
         try:
-            self.submit.handle(Received.from_text(json.dumps(message), self.clock()), ends_at)
+            self.submit.handle(received, ends_at)
         except (TryLaterError, MessageError):
             self._give_again(message, receives)
         except Died:
             self._give_again(message, receives)
+            return
+        if not received.asks_to_dispatch:
             return
         try:
             self.submit.dispatch(self.clock() + SUBMIT_SECONDS)

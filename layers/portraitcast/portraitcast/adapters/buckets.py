@@ -171,6 +171,7 @@ class Results:
             "bytes": str(video.bytes),
         }
         condition: dict[str, Any] = {"IfMatch": over.etag} if over else {"IfNoneMatch": "*"}
+        file.seek(0)  # a PUT that conflicted has read it
         try:
             with aws_errors():
                 self._client.put_object(

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Final, Self
 
-from portraitcast.domain.models import Boxes
+from portraitcast.domain.models import DEFAULT, Boxes
 from portraitcast.domain.problems import Problem
 from portraitcast.domain.settings import Effective
 
@@ -139,6 +139,11 @@ class Inputs:
     own: tuple[str, ...] = ()
     all_own: tuple[str, ...] = ()
     folders: tuple[str, ...] = ()
+
+    @property
+    def model(self) -> str:
+        """The model's name, as requests carry it."""
+        return self.settings.model if self.settings else DEFAULT
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,9 +47,9 @@ _BEING_READ: Final = "The file is being read."
 # ---------------------------------------------------------------------- what is asked, and what is answered
 @dataclass(frozen=True, slots=True)
 class Pictures:
-    """What a folder knows of its pictures: up to 20 of them, and how many there are."""
+    """What a folder knows of its pictures: the keys of up to 20 of them, and how many there are."""
 
-    uploads: tuple[Upload, ...]
+    keys: tuple[str, ...]
     count: int
 
 
@@ -493,9 +493,12 @@ def _only_image(gathered: Gathered, lookup: Lookup, inputs: Inputs) -> _Chosen |
                 f"Give the right one the name {base} before its extension, or write its name into {base}.json or "
                 f"{RESERVED_NAME}.json as input.image_url.",
             ),
-            candidates=_candidates(pictures.uploads, pictures.count),
+            candidates=Candidates(tuple(sorted(pictures.keys)), pictures.count),
         )
-    return _Chosen(inputs, pictures.uploads[0], None, "only_image")
+    only = lookup.named(pictures.keys[0])
+    if only is None:  # it went at this very moment; its event is on its way
+        return Waiting(inputs, message=_BEING_READ)
+    return _Chosen(inputs, only, None, "only_image")
 
 
 # ---------------------------------------------------------------------- small things

@@ -75,13 +75,18 @@ class Progress:
 
 
 @dataclass(frozen=True, slots=True)
+class Created:
+    """The job's task was created."""
+
+
+@dataclass(frozen=True, slots=True)
 class Blocked:
     """Nothing can be sent now; `until` is when time alone changes that (epoch), None if only an event does."""
 
     until: float | None = None
 
 
-Outcome: TypeAlias = Progress | Blocked
+Outcome: TypeAlias = Created | Progress | Blocked
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,7 +265,7 @@ class CreateTask:
         job = order.job.start_create(now)
         create = OpenCreate(job.id, job.attempt, order.model.name, now, ends_at + LEASE_MARGIN, order.fee)
         account = account.begin_create(create, self._service.key_mark())
-        job, _ = self._table.save(job, was=order.job, account=account)
+        job, begun = self._table.save(job, was=order.job, account=account)
         log.info("create is sent", extra={"job": job.id, "attempt": job.attempt})
         try:
             answer = self._service.create(
@@ -279,11 +284,18 @@ class CreateTask:
                 self._unknown(job, answer)
             else:
                 known = KnownTask(answer.task_id, order.model.name, now, self._clock(), account.key_mark)
-                self._accept(job, Task(answer.task_id, now, order.expected), known, adopted=False)
+                task = Task(answer.task_id, now, order.expected)
+                self._accept(job, task, known, adopted=False, read=(job, begun) if begun else None)
+                return Created()
         return Progress()
 
-    def _accept(self, job: Job, task: Task, known: KnownTask, *, adopted: bool) -> None:
-        """The task is paid: store its id, start its execution, publish. Each step can be repeated."""
+    def _accept(
+        self, job: Job, task: Task, known: KnownTask, *, adopted: bool, read: tuple[Job, Account] | None = None
+    ) -> None:
+        """The task is paid: store its id, start its execution, publish. Each step can be repeated.
+
+        `read` is the job and the account as they were written a moment ago.
+        """
 
         def accept(current: Job, account: Account) -> tuple[Job, Account] | None:
             if current.status is not Status.CREATING or current.attempt != job.attempt:
@@ -293,7 +305,7 @@ class CreateTask:
             settled = account.settle_create(known).close_breaker(current.id)
             return current.accept(task, self._clock(), adopted=adopted), settled
 
-        changed = self._table.update_both(job.id, accept, tasks=(task.id,))
+        changed = self._table.update_both(job.id, accept, tasks=(task.id,), known=read)
         if changed is None:
             return
         log.info("task is accepted", extra={"job": job.id, "attempt": job.attempt, "task": task.id})
@@ -410,7 +422,7 @@ class CreateTask:
             self._queue.send({"held": True})
         if changed.job.follow_up and not changed.job.at_provider:
             self._queue.send({"reconcile": changed.job.id})  # new files came while it was being sent
-        self._publish.job(changed.job, changed.account)
+        self._publish.job(changed.job, self._publish.turn(changed.job, changed.account))
 
 
 class _SignedLinks:

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from portraitcast.domain.account import Account
     from portraitcast.workflows.publish import Publish
     from portraitcast.workflows.read_upload import ReadUpload
+    from portraitcast.workflows.wake import Wake
 
 log = logging.getLogger(__name__)
 
@@ -62,6 +63,7 @@ class Evaluate:
         uploads: Uploads,
         results: Results,
         queue: Queue,
+        wake: Wake,
         reading: ReadUpload,
         publish: Publish,
         quiet: QuietPeriods,
@@ -72,6 +74,7 @@ class Evaluate:
         self._uploads = uploads
         self._results = results
         self._queue = queue
+        self._wake = wake
         self._reading = reading
         self._publish = publish
         self._quiet = quiet
@@ -83,21 +86,25 @@ class Evaluate:
 
         Returns the job as it is now, or None when the files make none.
         """
+        read: dict[str, Upload] = {}
         for _ in range(TRIES):
             files = self._table.job_files(job_id)
             about = name or (classify(files.job.stem + ".json") if files.job else None)
             if about is None or (files.job is None and not files.sounds and not files.jsons):
                 return None
             before = files.job
-            lookup = _Lookup(self._table, self._uploads, about, self._reading, self._clock())
+            lookup = _Lookup(self._table, self._uploads, about, self._reading, files.pictures, read, self._clock())
             try:
-                job, sounds = self._without_second_voices(before, files.sounds)
+                job, sounds = self._without_second_voices(before, files.sounds, lookup)
                 gathered = self._gather(about, sounds, files.jsons, lookup)
                 found = match(gathered, lookup)
                 account = self._account_for(job, found)
                 after = self._apply(about, job, found, account)
                 if after is not None and after != job:
-                    after = self._save(after, was=job)
+                    after = self._table.save(after, was=job, read=lookup.to_keep())[0]
+                else:
+                    for upload in lookup.to_keep():
+                        self._table.keep_reading(upload)
             except ConflictError:
                 continue
             except NotFoundError:
@@ -114,18 +121,28 @@ class Evaluate:
             return after
         raise TryLaterError(f"job {job_id} is being changed by too many at once")
 
-    def _save(self, job: Job, *, was: Job | None) -> Job:
-        return self._table.save(job, was=was)[0]
-
     def _account_for(self, job: Job | None, found: Match) -> Account | None:
         """Read the account where a job comes into the queue: its report says why it waits there."""
-        return self._table.account() if isinstance(found, Ready) and (job is None or job.queue_key is None) else None
+        if not isinstance(found, Ready) or (job is not None and job.queue_key is not None):
+            return None
+        account, model = self._table.account(), found.inputs.model
+        if model in account.models:
+            return account
+        return self._table.update_account(lambda current: current.use_model(model))[1]
 
     def _publish_change(self, before: Job | None, after: Job, account: Account | None) -> None:
-        """Publish what changed just now; what somebody else changed a moment ago is being published by them."""
+        """Publish what changed just now, and have a job that came into the queue sent when it is ready.
+
+        What somebody else changed a moment ago is being published by them.
+        """
+        queued = (after.queue_key, after.ready_at) if after.queue_key else None
+        comes = queued is not None and (before is None or (before.queue_key, before.ready_at) != queued)
+        turn = self._publish.turn(after, account) if comes else None
         mine = before is None or after.revision != before.revision
         if mine or self._clock() - after.changed_at > PUBLISHING_SECONDS:
-            self._publish.job(after, account)
+            self._publish.job(after, turn)
+        if comes:
+            self._wake.at(after.ready_at, alone=turn is not None and (turn.place, turn.of) == (1, 1))
 
     def _gather(self, name: Name, sounds: tuple[Upload, ...], jsons: tuple[Upload, ...], lookup: _Lookup) -> Gathered:
         folder = lookup.folder
@@ -143,7 +160,7 @@ class Evaluate:
 
     # ------------------------------------------------------------------ a second voice
     def _without_second_voices(
-        self, job: Job | None, sounds: tuple[Upload, ...]
+        self, job: Job | None, sounds: tuple[Upload, ...], lookup: _Lookup
     ) -> tuple[Job | None, tuple[Upload, ...]]:
         """Leave out second voices of a job that was sent; one that is new is refused, and the job says so."""
         sounds = tuple(sound for sound in sounds if not sound.refused)
@@ -154,19 +171,11 @@ class Evaluate:
             return job, sounds
         kept = []
         for sound in sounds:
-            if sound.key == voice.key or sound.name.kind is not Kind.VOICE or self._is_twin(job, sound):
+            if sound.key == voice.key or sound.name.kind is not Kind.VOICE or _is_twin(job, sound, lookup):
                 kept.append(sound)
             else:
                 job = self._refuse_second_voice(job, sound)
         return job, tuple(kept)
-
-    def _is_twin(self, job: Job, sound: Upload) -> bool:
-        """Say whether a sound is the job's own voice under the other Unicode form of its name."""
-        voice = job.inputs.voice
-        if voice is None or voice.key is None or not same_key(voice.key, sound.key) or voice.bytes != sound.bytes:
-            return False
-        facts = self._reading.facts(sound)
-        return facts is not None and facts.sha256 is not None and facts.sha256 == voice.sha256
 
     def _refuse_second_voice(self, job: Job, sound: Upload) -> Job:
         first = job.inputs.voice.key if job.inputs.voice else None
@@ -175,9 +184,8 @@ class Evaluate:
             f"{sound.key} was refused: {first} of the same name was sent already.",
             "Give the second voice another name, or delete the first one and drop the second again.",
         )
-        told = self._save(job.refuse_upload(problem, self._clock()), was=job)
-        self._table.keep_reading(replace(sound, refused=True))
-        return told
+        sound = replace(sound, refused=True)
+        return self._table.save(job.refuse_upload(problem, self._clock()), was=job, read=(sound,))[0]
 
     # ------------------------------------------------------------------ what a match does to a job
     def _apply(self, name: Name, job: Job | None, found: Match, account: Account | None) -> Job | None:
@@ -278,6 +286,15 @@ def each(ids: list[str] | tuple[str, ...], do: Callable[[str], object], trouble:
     return failed
 
 
+def _is_twin(job: Job, sound: Upload, lookup: _Lookup) -> bool:
+    """Say whether a sound is the job's own voice under the other Unicode form of its name."""
+    voice = job.inputs.voice
+    if voice is None or voice.key is None or not same_key(voice.key, sound.key) or voice.bytes != sound.bytes:
+        return False
+    facts = lookup.facts(sound)
+    return facts is not None and facts.sha256 is not None and facts.sha256 == voice.sha256
+
+
 def _evaluated(job: Job, found: Waiting | Rejected | Ready, now: float, held: str | None) -> Job:
     identity = identity_of(found.inputs)
     match found:
@@ -291,25 +308,36 @@ def _evaluated(job: Job, found: Waiting | Rejected | Ready, now: float, held: st
 
 
 class _Lookup:
-    """What `match` asks, read from the table and the bucket; remembers what it has read."""
+    """What `match` asks, read from the table and the bucket.
 
-    def __init__(self, table: JobsTable, uploads: Uploads, name: Name, reading: ReadUpload, now: float) -> None:
+    `read` takes up, by their tags, the uploads that were read for it: they are kept with the job.
+    """
+
+    def __init__(
+        self,
+        table: JobsTable,
+        uploads: Uploads,
+        name: Name,
+        reading: ReadUpload,
+        same_name: tuple[Upload, ...],
+        read: dict[str, Upload],
+        now: float,
+    ) -> None:
         self._table = table
         self._uploads = uploads
         self._name = name
         self._reading = reading
+        self._read = read
+        self._unnoted: set[str] = set()
         self._now = now
         self._id = short_hash(name.folder)
         self.folder: Folder = table.folder(self._id)
         self._changes = {self._id: self.folder.changes}
-        self._same_name: tuple[Upload, ...] | None = None
+        self._same_name = tuple(f for f in same_name if f.name.folder == name.folder)
         self.last: Upload | None = None
 
     def same_name(self) -> tuple[Upload, ...]:
-        """Return the pictures that have the job's name; a folder without pictures needs no reading."""
-        if self._same_name is None:
-            has_some = self.folder.pictures > 0
-            self._same_name = self._table.same_name_pictures(self._id, self._name.job) if has_some else ()
+        """Return the pictures that have the job's name; they were read with the job."""
         return self._same_name
 
     def named(self, key: str) -> Upload | None:
@@ -320,20 +348,35 @@ class _Lookup:
         folder = short_hash(name.folder)
         if folder not in self._changes:
             self._changes[folder] = self._table.folder_changes(folder)
-        for upload in self._table.same_name_pictures(folder, name.job):
+        for upload in self._table.pictures_of(name.job):
             if same_key(upload.key, key):
                 return upload
         there = self._uploads.head(key)  # it may lie there since before the stack did
-        return Upload(name, there.version, there.bytes, self._now, there.etag) if there else None
+        if there is None:
+            return None
+        found = Upload(name, there.version, there.bytes, self._now, there.etag)
+        self._unnoted.add(found.tag)
+        return found
+
+    def to_keep(self) -> tuple[Upload, ...]:
+        """Return the uploads that were read and are in the table."""
+        return tuple(upload for tag, upload in self._read.items() if tag not in self._unnoted)
 
     def pictures(self) -> Pictures:
         """Return the folder's pictures."""
         return self._table.pictures(self._id, self.folder.pictures)
 
     def facts(self, upload: Upload) -> Facts | None:
-        """Return what reading an upload found."""
+        """Return what reading an upload found, from the table or by reading it now; None while it is being read."""
+        if upload.facts is not None:
+            return upload.facts
         self.last = upload
-        return self._reading.facts(upload)
+        if upload.tag not in self._read:
+            facts = self._reading.facts(upload)
+            if facts is None:
+                return None
+            self._read[upload.tag] = replace(upload, facts=facts)
+        return self._read[upload.tag].facts
 
     def changed_since(self) -> bool:
         """Say whether a folder changed after it was read; asked after the job's OPEN entries are written."""

@@ -84,8 +84,10 @@ class Ingest:
 
     def _note(self, name: Name, arrival: Arrival) -> tuple[Upload, Upload | None]:
         """Note what is under the key now; return it, and what was known before."""
-        for _ in range(TRIES):
-            known = self._table.upload(name)
+        known: Upload | None = None
+        for turn in range(TRIES):
+            if turn:  # most uploads are new: whether there is one is read only if writing it conflicts
+                known = self._table.upload(name)
             upload = self._upload(name, arrival, known)
             if known is not None and upload.is_same_version(known):
                 if known.is_older_event_than(upload):  # the order of events goes on, and nothing else does

@@ -61,17 +61,10 @@ class ReadUpload:
         return read
 
     def facts(self, upload: Upload) -> Facts | None:
-        """Return what reading a voice or a picture found, from the table or by reading it now.
+        """Read a voice or a picture; None while that is done elsewhere. Raises `NotFoundError` when it is gone.
 
-        Raises `NotFoundError` when the version is gone.
+        What is found is for the caller to keep, with what follows from it (`JobsTable.save`, `keep_reading`).
         """
-        if upload.facts is not None:
-            return upload.facts
-        facts = self._measure(upload)
-        self._table.keep_reading(replace(upload, facts=facts))
-        return facts
-
-    def _measure(self, upload: Upload) -> Facts:
         sound = upload.name.kind.is_sound
         digest: str | None = None
         try:

@@ -1,4 +1,4 @@
-"""What submit does with each message of the uploads queue: uploads, timers, commands. Then it dispatches."""
+"""What submit does with each message of the uploads queue: uploads, timers, commands; and when it dispatches."""
 
 from __future__ import annotations
 
@@ -44,6 +44,11 @@ class Received:
         if not isinstance(body, dict):
             raise MessageError("the message is not a JSON object")
         return cls(body, sent_at)
+
+    @property
+    def asks_to_dispatch(self) -> bool:
+        """Whether dispatching follows it. What evaluating a job brings into the queue has a wake-up of its own."""
+        return any(kind in self.body for kind in ("wake", "sweep", "pause"))
 
     @property
     def hops(self) -> int:
@@ -97,7 +102,7 @@ class Submit:
                 for record in records:
                     self._s3_event(record)
             case {"Event": "s3:TestEvent"} | {"wake": True}:
-                pass  # dispatching, which follows every message, is all that a wake-up is for
+                pass  # dispatching, which follows, is all that a wake-up is for
             case {"ingest": str() as key}:
                 self._ingest.arrive(Arrival(key))
             case {"scan": str() as prefix}:
@@ -117,7 +122,7 @@ class Submit:
                 raise MessageError(f"unknown message type: {', '.join(sorted(message.body))[:200]}")
 
     def dispatch(self, ends_at: float) -> None:
-        """Send what can be sent. Never fails what was ingested: the schedule tries again."""
+        """Send what can be sent. Never fails the messages that it follows: the schedule tries again."""
         try:
             self._dispatch.run(ends_at)
         except Exception:
