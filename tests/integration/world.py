@@ -31,7 +31,7 @@ from PIL import Image, PngImagePlugin
 
 from portraitcast.adapters.buckets import Results, Uploads
 from portraitcast.adapters.dashscope import DashScope
-from portraitcast.adapters.executions import Executions
+from portraitcast.adapters.executions import ExecutionHistory, Executions
 from portraitcast.adapters.jobs_table import JobsTable
 from portraitcast.adapters.notifications import Notifications
 from portraitcast.adapters.presign import CONTENT_TYPES, LinkedObject
@@ -287,7 +287,7 @@ class World:
                 results=self.results,
                 service=self.service,
                 queue=self.queue,
-                executions=self.executions,
+                history=ExecutionHistory(self.sfn),
                 notifications=self.notifications,
                 meter=meter,
             ),
@@ -419,7 +419,7 @@ class World:
         execution = self.execution(name)
         execution.status = status
         state = from_plain(Execution, json.loads(execution.execution_input))
-        return self.deliver.ended(EndedExecution(status, name, state))
+        return self.deliver.ended(EndedExecution(status, name, execution.execution_arn, state))
 
     # ------------------------------------------------------------------ what people do
     def put(self, key: str, body: bytes | str | dict[str, Any]) -> Message:

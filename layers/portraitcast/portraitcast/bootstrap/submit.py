@@ -70,12 +70,12 @@ def from_environment(metrics: Metrics) -> SubmitWorkflows:
     resources, provider, config = Resources.from_env(), Provider.from_env(), SubmitConfig.from_env()
     adapters = SubmitAdapters(
         table=JobsTable(client("dynamodb"), resources.table),
-        uploads=Uploads(s3_client(), resources.upload_bucket),
+        uploads=Uploads(s3_client(), config.upload_bucket),
         results=Results(s3_client(), resources.results_bucket),
-        links=Links(client("sts"), config.link_role, resources.upload_bucket),
+        links=Links(client("sts"), config.link_role, config.upload_bucket),
         service=service(provider),
         queue=Queue(client("sqs"), resources.uploads_queue),
-        executions=Executions(client("stepfunctions"), resources.state_machine),
+        executions=Executions(client("stepfunctions"), config.state_machine),
         notifications=Notifications(
             client("events"),
             client("sns"),

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from portraitcast.adapters.buckets import Results, StoredVideo
     from portraitcast.adapters.dashscope import DashScope, ProviderTask
     from portraitcast.adapters.download import Fetched
-    from portraitcast.adapters.executions import Executions
+    from portraitcast.adapters.executions import ExecutionHistory
     from portraitcast.adapters.jobs_table import JobsTable
     from portraitcast.adapters.queues import Queue
     from portraitcast.domain.account import Account
@@ -44,10 +44,11 @@ TIMEOUT_CODE: Final = "InternalError.Timeout"  # Model Studio: no result three h
 
 @dataclass(frozen=True, slots=True)
 class EndedExecution:
-    """An execution that ended FAILED, TIMED_OUT or ABORTED, as Step Functions' event tells: its name and its input."""
+    """An execution that ended FAILED, TIMED_OUT or ABORTED, as Step Functions' event tells; `state` is its input."""
 
     status: str
     name: str
+    arn: str
     state: Execution
 
 
@@ -60,7 +61,7 @@ class Deliver:
         results: Results,
         service: DashScope,
         queue: Queue,
-        executions: Executions,
+        history: ExecutionHistory,
         publish: Publish,
         bounds: PollBounds,
         *,
@@ -71,7 +72,7 @@ class Deliver:
         self._results = results
         self._service = service
         self._queue = queue
-        self._executions = executions
+        self._history = history
         self._publish = publish
         self._bounds = bounds
         self._extra_video_hosts = extra_video_hosts
@@ -278,7 +279,7 @@ class Deliver:
 
     def _broken(self, job: Job, execution: EndedExecution) -> Execution:
         """Have the task monitored anew, later each time, and tell the operator why the execution broke."""
-        cause = self._executions.cause(execution.name) or "its history names no cause"
+        cause = self._history.cause(execution.arn) or "its history names no cause"
         log.warning("its cause", extra={"job": job.id, "detail": cause})
         after = BROKEN_WAIT * 2 ** min(execution.state.execution, 10)
         self._queue.send({"reconcile": job.id}, after=after)
