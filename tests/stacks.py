@@ -72,9 +72,7 @@ def changed_policy(stack: Any, function: str, sid: str, change: Callable[[Policy
         for part in (change(statement) if statement["Sid"] == sid else [statement])
     ]
     if changed:
-        iam.put_role_policy(
-            RoleName=role, PolicyName=name, PolicyDocument=json.dumps({**policy, "Statement": changed})
-        )
+        iam.put_role_policy(RoleName=role, PolicyName=name, PolicyDocument=json.dumps({**policy, "Statement": changed}))
     else:
         iam.delete_role_policy(RoleName=role, PolicyName=name)
     try:

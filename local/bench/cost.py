@@ -7,9 +7,9 @@ from statistics import mean
 from typing import TYPE_CHECKING
 
 from bench.document import Mark, Section, Table
+from bench.polling import LEAST, MOST, VARIES, ours
 from bench.stack import PORTRAIT, QUICK, Recording, hum, stack, videos
 from bench.starts import FUNCTIONS
-from bench.polling import LEAST, MOST, VARIES, ours
 from package import read_template, resources
 from portraitcast.domain.models import DEFAULT, MODELS
 from run import ROOT

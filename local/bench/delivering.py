@@ -46,8 +46,14 @@ def ours(url: str, bucket: str) -> Callable[[], None]:
     def deliver() -> None:
         with fetched(url, extra_hosts=origin) as video:
             found = video.video
-            size = {"seconds": found.seconds, "width": found.width, "height": found.height}
-            delivered = Video(key="ours.mp4", bytes=found.bytes, sha256=video.sha256, **size)
+            delivered = Video(
+                key="ours.mp4",
+                bytes=found.bytes,
+                seconds=found.seconds,
+                width=found.width,
+                height=found.height,
+                sha256=video.sha256,
+            )
             results.put_video(delivered, "job", "job/1/1", video.file, over=None)
 
     return deliver

@@ -78,7 +78,7 @@ WAYS = {
     "the only image": Way(drop_with_the_only_image),
     "a create cut off": Way(cut_the_create),
     "a create lost": Way(lose_the_create),
-    # Should its event be lost with the process, the schedule has the task monitored anew: then what is paid is delivered.
+    # Should its event be lost with the process, the schedule has the task monitored anew: what is paid is delivered.
     "an execution aborted": Way(abort_the_execution, ("failed", "done")),
 }
 

@@ -104,7 +104,8 @@ def storm(hurt: Hurt, folder: str, count: int, say: Callable[[str], None], *, du
         requests=sum(counters["requests"].values()) / count,
         writes=sum(n for (_, call), n in calls.items() if call.startswith(written)) / count,
         calls=sum(calls.values()) / count,
-        transitions=(3 * polls + 2 * delivers) / count + 2,  # Wait, Poll, HasItEnded; Deliver, IsItPublished; begin, Done
+        transitions=(3 * polls + 2 * delivers) / count
+        + 2,  # Wait, Poll, HasItEnded; Deliver, IsItPublished; begin, Done
     )
     say(f"{count} voices in {counters['last_end'] - counters['first_start']:.0f} s, {passed}; {pauses(hurt, folder)}")
     return passed

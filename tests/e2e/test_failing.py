@@ -146,6 +146,8 @@ def test_what_aws_refuses_deliver_for_a_moment_is_tried_again_and_nobody_is_both
     assert done["tries"] == 1
     states, machine = stack.client("stepfunctions"), stack.outputs["state_machine_arn"]
     pages = states.get_paginator("list_executions").paginate(stateMachineArn=machine)
-    executions = [each["status"] for page in pages for each in page["executions"] if each["name"].startswith(done["job"])]
+    executions = [
+        each["status"] for page in pages for each in page["executions"] if each["name"].startswith(done["job"])
+    ]
     assert executions == ["SUCCEEDED"]
     assert stack.operators.so_far()[operators_before:] == []
