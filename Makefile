@@ -77,7 +77,7 @@ storm: ## 300 voices at once, three ways, and a thousand (an hour; leave the mac
 	$(INSTALL) test engine runtime
 	.venv/test/bin/python -m pytest tests/chaos/test_storm.py --full -q -s
 
-bench: ## measure: docs/benchmarks.md [PART=waits] (a quarter of an hour; leave the machine alone)
+bench: ## measure: docs/benchmarks.md [PART=polling] (a quarter of an hour; leave the machine alone)
 	$(INSTALL) test engine runtime
 	@PYTHONPATH=local:layers/portraitcast .venv/test/bin/python -m bench $(PART)
 

@@ -29,6 +29,7 @@ CLOCK_MARGIN: Final = 60.0  # s; the provider's clock against ours, when its lis
 UNPROVEN_MARGIN: Final = 600.0  # s; the same while no known task shows how far the provider's clock is ahead
 SECOND_LOOK: Final = 5  # the second look comes at five times ReconcileSeconds
 LOOK_SECONDS: Final = 75.0  # ours: a look at the whole list, page by page
+LOOK_RESERVE: Final = 10.0  # of the function's time: what is written behind a look
 GIVE_UP_SECONDS: Final = 3600.0  # ours: no look has counted for so long: a person must decide
 KNOWN_FOR: Final = TASK_LIFE_SECONDS - 3600.0  # the list shows the last 24 h; a task near that edge proves nothing
 
@@ -115,7 +116,7 @@ class ReconcileCreate:
         # Written before it begins: a look that outlasts its function is a look, and the next comes later.
         began = self._write(account, replace(create, next_look_at=now + self._reconcile_seconds))
         try:
-            tasks = self._service.list_tasks(self._model(job), seconds=min(LOOK_SECONDS, ends_at - now - 10.0))
+            tasks = self._service.list_tasks(self._model(job), seconds=min(LOOK_SECONDS, ends_at - now - LOOK_RESERVE))
         except ProviderError as error:
             log.warning("the list of tasks could not be read", extra=_extra(job, error.code, error.message))
             return self._without_count(began, f"the list of tasks could not be read: {error}")
