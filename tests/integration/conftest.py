@@ -8,6 +8,7 @@ import pytest
 from moto import mock_aws
 from world import REGION, FileServer, World, serving
 
+import hypothesis_profile  # noqa: F401 - importing it sets the profile
 from simulator import Simulator
 
 if TYPE_CHECKING:
