@@ -52,8 +52,8 @@ def check_machine(platform: str = sys.platform, version: tuple[int, int] = sys.v
 
 def pip_of(python: Path) -> list[str]:
     """Return the command that runs pip for `python`: its own, the one beside uv, or the person's."""
-    # sys._base_executable: the person's Python, also when this runs in one of our environments
-    for owner in (python, VENVS / UV / "bin" / "python", Path(sys._base_executable)):
+    base = Path(sys._base_executable)  # type: ignore[attr-defined]  # the person's Python, from within a venv of ours too
+    for owner in (python, VENVS / UV / "bin" / "python", base):
         command = [str(owner), "-m", "pip"]
         if owner.exists() and subprocess.run([*command, "--version"], capture_output=True, check=False).returncode == 0:
             break

@@ -15,7 +15,6 @@ EXAMPLES = int(os.environ.get("EXAMPLES", "0"))
 
 settings.register_profile(
     "same",
-    max_examples=200,
     derandomize=True,
     deadline=None,
     database=None,

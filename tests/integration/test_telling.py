@@ -183,7 +183,7 @@ def test_a_timer_is_a_delayed_message_of_whole_seconds_that_never_comes_early(
     )
     Queue(client, url).send({"wake": True}, after=after)
     assert sent == [delay]
-    attributes = client.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"]
+    attributes: Any = client.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"]
     counts = ("ApproximateNumberOfMessages", "ApproximateNumberOfMessagesDelayed")
     assert sum(int(attributes[name]) for name in counts) == 1
 

@@ -55,7 +55,7 @@ class Wire(BaseAdapter):
         if isinstance(answer, requests.ConnectTimeout):
             raise answer
         body = request.body
-        data = body.read() if hasattr(body, "read") else body
+        data: Any = body.read() if hasattr(body, "read") else body  # type: ignore[union-attr]
         self.sent.append(request)
         self.bodies.append(json.loads(data) if data else None)
         if isinstance(answer, Exception):

@@ -18,7 +18,7 @@ from stack import StackError, deploy
 if TYPE_CHECKING:
     from pathlib import Path
 
-KNOWN = {"MaxTasksInFlight": {}, "MinWaitSeconds": {}}
+KNOWN: dict[str, dict[str, str]] = {"MaxTasksInFlight": {}, "MinWaitSeconds": {}}
 
 
 def test_params_are_split_at_spaces() -> None:

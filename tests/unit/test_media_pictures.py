@@ -7,7 +7,7 @@ import struct
 import time
 import tracemalloc
 import zlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import pytest
 from hypothesis import given
@@ -63,7 +63,8 @@ def png_chunk(name: bytes, content: bytes = b"") -> bytes:
 @pytest.mark.parametrize("name", KINDS)
 def test_type_sides_and_bytes_are_read(name: str) -> None:
     data = KINDS[name]
-    kind = next(kind for kind in ("jpeg", "png", "bmp", "webp") if kind in name)
+    kinds: tuple[Literal["jpeg", "png", "bmp", "webp"], ...] = ("jpeg", "png", "bmp", "webp")
+    kind = next(kind for kind in kinds if kind in name)
 
     assert probe(data) == Picture(kind, *SIZE, len(data))
 

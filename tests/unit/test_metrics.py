@@ -61,7 +61,7 @@ def test_a_clock_that_went_back_gives_no_time_below_zero() -> None:
 
 def test_a_sweep_measures_queue_slots_and_whether_the_account_is_held() -> None:
     slots = Slots()
-    slots.owners = {owner_of("a" * 32, 1), owner_of("b" * 32, 1)}
+    slots.owners = [owner_of("a" * 32, 1), owner_of("b" * 32, 1)]
     well = {"QueueLength": 7, "OldestQueued": 42.5, "TasksInFlight": 2, "AccountHeld": 0}
     assert account_metrics(slots, 7, 42.5) == well
     slots.hold_account(NOW, hold_seconds=60, code="Arrearage", message="Access denied.")

@@ -560,7 +560,7 @@ def test_the_fingerprint_follows_the_content_and_not_the_upload() -> None:
 
 
 @pytest.mark.parametrize("other", [{"voice": "9"}, {"portrait": "9"}, {"style": "active"}])
-def test_other_bytes_or_settings_are_another_fingerprint(other: dict[str, str]) -> None:
+def test_other_bytes_or_settings_are_another_fingerprint(other: dict[str, Any]) -> None:
     assert with_content(**other).decide().fingerprint != with_content().decide().fingerprint
 
 

@@ -26,7 +26,7 @@ from portraitcast.settings import (
 
 KEY = "acme/line-01.json"
 FACE, EXT = (302, 286, 610, 593), (71, 9, 840, 778)
-WHOLE = {
+WHOLE: dict[str, Any] = {
     "model": "emo-v1",
     "input": {
         "image_url": "anna.png",
