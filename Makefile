@@ -28,8 +28,8 @@ examples: ## a real report of every state into docs/examples/
 	$(INSTALL) engine runtime
 	@.venv/engine/bin/python local/examples.py
 
-# Only `make test` measures: what a single folder of tests runs says little.
-test: COVERAGE = --cov --cov-report=
+# Measured only here, and judged at the end: what a single folder of tests runs says little.
+test: COVERAGE = --cov --cov-report= --cov-fail-under=0
 test: test-unit test-fuzz test-integration test-e2e test-chaos ## all tests, and which share of the product they run
 	@.venv/test/bin/python -m coverage combine --quiet .test/coverage
 	@.venv/test/bin/python -m coverage report
