@@ -13,6 +13,7 @@ import urllib3
 
 from portraitcast.emo import Boxes, Emo, EmoError
 from portraitcast.errors import PortraitcastError, RefusalError
+from portraitcast.limits import SETTINGS_MAX_BYTES
 from portraitcast.media import UnreadableError, probe_picture, probe_video, probe_voice, sniff
 from portraitcast.names import classify, same_key
 from portraitcast.settings import claims_voice, parse_settings, resolve_name, scrub, show_link
@@ -57,6 +58,7 @@ def probing(probe: Callable[[io.BytesIO], object]) -> Callable[[bytes], object]:
 
 
 def settings(data: bytes) -> object:
+    data = data[:SETTINGS_MAX_BYTES]  # what is longer is refused unread
     claims_voice(data)
     outcomes = []
     for folder_defaults in (False, True):
