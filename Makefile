@@ -33,11 +33,15 @@ examples: ## a real report of every state into docs/examples/
 	$(INSTALL) engine runtime
 	@.venv/engine/bin/python local/examples.py
 
-test: test-unit test-media test-fuzz test-integration test-e2e test-chaos ## all tests
+# Measured only here, and judged at the end: what a single folder of tests runs says little.
+test: COVERAGE = --cov --cov-report= --cov-fail-under=0
+test: test-unit test-media test-fuzz test-integration test-e2e test-chaos ## all tests, and which share of the product they run
+	@.venv/test/bin/python -m coverage combine --quiet .test/coverage
+	@.venv/test/bin/python -m coverage report
 
 test-unit: ## rules and branches, without a network
 	$(INSTALL) test
-	.venv/test/bin/python -m pytest tests/unit -q -n 2
+	COVERAGE_FILE=.test/coverage/all.unit .venv/test/bin/python -m pytest tests/unit -q -n 2 $(COVERAGE)
 
 test-media: ## real sounds, pictures and videos, through the decoders
 	$(INSTALL) test
@@ -49,12 +53,12 @@ test-fuzz: ## hostile bytes for every parser: a moment of fuzz
 
 fuzz: ## 200,000 hostile inputs for every parser, guided by what they reach [PARSERS="voices keys"] [RUNS=n]
 	$(INSTALL) fuzz || { echo "make fuzz is atheris, which comes for Linux on x86-64 and Python 3.11 to 3.14; make test-fuzz runs everywhere" >&2; exit 1; }
-	@for parser in $(or $(PARSERS),pictures voices videos settings keys messages provider); do echo "fuzzing $$parser"; \
+	@for parser in $(or $(PARSERS),$$(.venv/fuzz/bin/python tests/fuzz/cover.py)); do echo "fuzzing $$parser"; \
 	    .venv/fuzz/bin/python tests/fuzz/cover.py $$parser -runs=$(or $(RUNS),200000) || exit 1; done
 
 test-integration: ## adapters against moto and the simulator
 	$(INSTALL) test
-	.venv/test/bin/python -m pytest tests/integration -q -n 2
+	COVERAGE_FILE=.test/coverage/all.integration .venv/test/bin/python -m pytest tests/integration -q -n 2 $(COVERAGE)
 
 test-e2e: ## the deployed template on the local engine
 	$(INSTALL) test engine runtime
@@ -85,8 +89,11 @@ lint: ## ruff, mypy, cfn-lint, checkov, sam validate
 	$(INSTALL) lint sam checkov
 	.venv/lint/bin/python -m ruff check
 	.venv/lint/bin/python -m ruff format --check
-	.venv/lint/bin/python -m mypy layers/portraitcast/portraitcast
+	.venv/lint/bin/python -m mypy layers/portraitcast/portraitcast functions/*/app.py local
 	.venv/lint/bin/python -m mypy layers/media/portraitcast_media
+	@for tests in unit fuzz integration e2e chaos; do echo "mypy tests/$$tests"; \
+	    case $$tests in unit|fuzz) beside=;; *) beside=tests/$$tests;; esac; \
+	    MYPYPATH=$$beside .venv/lint/bin/python -m mypy --config-file tests/mypy.ini --cache-dir .mypy_cache/$$tests tests/$$tests || exit 1; done
 	.venv/lint/bin/cfn-lint template.yaml
 	.venv/checkov/bin/checkov --config-file .checkov.yaml --file template.yaml
 	AWS_DEFAULT_REGION=us-east-1 .venv/sam/bin/sam validate --lint

@@ -145,7 +145,8 @@ def table_definition() -> dict[str, Any]:
 @cache
 def client(service: str) -> Any:
     """Return a client; making one takes longer than most tests, and moto forgets everything between them anyhow."""
-    return boto3.client(service, region_name=REGION, aws_access_key_id="testing", aws_secret_access_key="testing")
+    keys = {"aws_access_key_id": "testing", "aws_secret_access_key": "testing"}
+    return boto3.client(service, region_name=REGION, **keys)  # type: ignore[call-overload]  # any service
 
 
 def make_table() -> JobsTable:
