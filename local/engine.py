@@ -13,6 +13,15 @@ import sys
 import threading
 from typing import Any
 
+from engine_logs import keep_saved_queries, take_logged_metrics
+from engine_queues import ask_queue_policies, move_messages
+from engine_recursion import (
+    count_invocations,
+    keep_trace_with_messages,
+    obey_recursive_loop,
+    stop_loops_through_queues,
+)
+
 VERSION = "1.5.33"  # the version that the corrections below were written and tested against
 INVOCATIONS_AT_ONCE = 8  # ours: interpreters that two cores start and run without starving each other
 
@@ -101,18 +110,6 @@ def refer_to_secrets_by_arn(handlers: dict[str, dict[str, Any]], secrets: Any) -
     secret.update(create=create_by_arn, update=update_by_arn, delete=delete_by_arn)
 
 
-def keep_saved_queries(handlers: dict[str, dict[str, Any]]) -> None:
-    """Take ``AWS::Logs::QueryDefinition``, which MiniStack doesn't know: nothing of the stack asks a saved query."""
-
-    def create(logical_id: str, _properties: Any, stack_name: str) -> Any:
-        return f"{stack_name}-{logical_id}", {}
-
-    def update(physical_id: str, _old: Any, _new: Any, _stack_name: str) -> Any:
-        return physical_id, {}
-
-    handlers["AWS::Logs::QueryDefinition"] = {"create": create, "update": update, "delete": lambda *_: None}
-
-
 def count_loopback_as_tls(evaluator: Any) -> None:
     """Answer ``aws:SecureTransport`` with true.
 
@@ -136,15 +133,31 @@ def main() -> None:
     # Imported here: importing reads the environment, and only the engine's Python has the package.
     from ministack import app  # noqa: PLC0415
     from ministack.core import iam_evaluator  # noqa: PLC0415
-    from ministack.services import lambda_svc, secretsmanager, stepfunctions  # noqa: PLC0415
+    from ministack.services import (  # noqa: PLC0415
+        cloudwatch,
+        cloudwatch_logs,
+        eventbridge,
+        lambda_svc,
+        secretsmanager,
+        sqs,
+        stepfunctions,
+    )
     from ministack.services.cloudformation import provisioners  # noqa: PLC0415
 
     bound_invocations(lambda_svc)
     name_throttles(stepfunctions)
     read_concurrency_as_number(provisioners._RESOURCE_HANDLERS)
     refer_to_secrets_by_arn(provisioners._RESOURCE_HANDLERS, secretsmanager)
-    keep_saved_queries(provisioners._RESOURCE_HANDLERS)
     count_loopback_as_tls(iam_evaluator)
+
+    count_invocations(lambda_svc)
+    keep_trace_with_messages(sqs)
+    stop_loops_through_queues(lambda_svc, sqs)
+    obey_recursive_loop(provisioners._RESOURCE_HANDLERS, lambda_svc)
+    ask_queue_policies(eventbridge, sqs)
+    move_messages(sqs)
+    keep_saved_queries(provisioners._RESOURCE_HANDLERS, cloudwatch_logs)
+    take_logged_metrics(lambda_svc, cloudwatch)
     app.main()
 
 
