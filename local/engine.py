@@ -8,6 +8,7 @@ reach into MiniStack's internals, so another version stops here, loudly, and not
 from __future__ import annotations
 
 import importlib.metadata
+import ipaddress
 import os
 import sys
 import threading
@@ -23,6 +24,7 @@ from engine_recursion import (
 )
 
 VERSION = "1.5.33"  # the version that the corrections below were written and tested against
+LENT = "sam-local"  # name of the sessions in which functions' roles are lent to containers
 INVOCATIONS_AT_ONCE = 8  # ours: interpreters that two cores start and run without starving each other
 
 
@@ -113,8 +115,8 @@ def refer_to_secrets_by_arn(handlers: dict[str, dict[str, Any]], secrets: Any) -
 def count_loopback_as_tls(evaluator: Any) -> None:
     """Answer ``aws:SecureTransport`` with true.
 
-    The engine listens on 127.0.0.1 only, where plain HTTP leaves no machine; otherwise the stack's own TLS-only
-    policies refuse every call that a function makes.
+    The engine listens at addresses of this machine's own only, so plain HTTP leaves no machine; otherwise the stack's
+    own TLS-only policies refuse every call that a function makes.
     """
     resolve = evaluator._resolve_condition_key
 
@@ -124,11 +126,37 @@ def count_loopback_as_tls(evaluator: Any) -> None:
     evaluator._resolve_condition_key = resolve_secure
 
 
+def lend_function_roles(evaluator: Any) -> None:
+    """Let the account's root take a function's role in a session named `LENT`, as the Lambda service does on AWS.
+
+    So SAM CLI's containers get the credentials that a function has when it is deployed, and no others
+    (local/env_file.py).
+    """
+    trusts = evaluator.evaluate_trust_policy
+
+    def trusts_or_lends(document: Any, caller: str, context: Any) -> bool:
+        if trusts(document, caller, context):
+            return True
+        session = (context.service_context or {}).get("sts:rolesessionname")
+        return bool(session == LENT and caller.endswith(":root") and "lambda.amazonaws.com" in str(document))
+
+    evaluator.evaluate_trust_policy = trusts_or_lends
+
+
+def check_address(host: str) -> None:
+    """Exit with a sentence unless `host` is one address of this machine's: the engine verifies no signatures."""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        address = None
+    if address is None or address.is_unspecified or not address.is_private:
+        sys.exit(f"BIND_HOST must be 127.0.0.1 or the address of a network inside this machine, not {host!r}")
+
+
 def main() -> None:
     """Correct MiniStack and serve until told to end."""
     check_version()
-    if os.environ.get("BIND_HOST") != "127.0.0.1":
-        sys.exit("the local engine must be bound to 127.0.0.1 (BIND_HOST)")
+    check_address(os.environ.get("BIND_HOST", ""))
 
     # Imported here: importing reads the environment, and only the engine's Python has the package.
     from ministack import app  # noqa: PLC0415
@@ -149,6 +177,7 @@ def main() -> None:
     read_concurrency_as_number(provisioners._RESOURCE_HANDLERS)
     refer_to_secrets_by_arn(provisioners._RESOURCE_HANDLERS, secretsmanager)
     count_loopback_as_tls(iam_evaluator)
+    lend_function_roles(iam_evaluator)
 
     count_invocations(lambda_svc)
     keep_trace_with_messages(sqs)

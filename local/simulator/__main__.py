@@ -13,7 +13,8 @@ from simulator.server import Simulator
 def main() -> None:
     """Read the command line, serve, and end cleanly at SIGTERM or SIGINT."""
     parser = argparse.ArgumentParser(prog="simulator", description="A local stand-in for the EMO service.")
-    parser.add_argument("--port", type=int, default=0, help="on 127.0.0.1; 0 takes a free one")
+    parser.add_argument("--host", default="127.0.0.1", help="address of this machine to listen at")
+    parser.add_argument("--port", type=int, default=0, help="0 takes a free one")
     parser.add_argument("--api-key", default=os.environ.get("SIMULATOR_API_KEY", "sk-simulator"))
     parser.add_argument("--seconds-per-second", type=float, default=0.2, help="a task's seconds per second of voice")
     parser.add_argument("--task-seconds", type=float, help="a task's seconds, whatever the voice")

@@ -1,4 +1,4 @@
-"""The simulator as an HTTP server on loopback: the API, the results' links, and the control address."""
+"""The simulator as an HTTP server on this machine: the API, the results' links, and the control address."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from http.server import BaseHTTPRequestHandler
 from typing import TYPE_CHECKING, Any, Final, Self
 from urllib.parse import parse_qsl, quote, urlsplit
 
-from loopback import LoopbackServer
+from loopback import HOST, LoopbackServer
 from simulator import api
 from simulator.account import Account, Settings
 from simulator.errors import ApiError
@@ -63,8 +63,8 @@ class Server(LoopbackServer):
 
     request_queue_size = 1024
 
-    def __init__(self, port: int, account: Account) -> None:
-        super().__init__(port, Handler)
+    def __init__(self, port: int, account: Account, host: str = HOST) -> None:
+        super().__init__(port, Handler, host)
         self.account = account
         self.links = Links(self.origin, account)
         self.api = api.Api(account, self.links.make)
@@ -94,7 +94,9 @@ class Handler(BaseHTTPRequestHandler):
         body = self._read()
         if body is None:
             return
-        if path.startswith("/control/"):
+        if path.startswith("/control/") and not self.server.is_own(self.client_address[0]):
+            self._json(403, {"message": "The control address asks for no key: it answers this machine alone."})
+        elif path.startswith("/control/"):
             self._json(*control(self.server.account, self.command, path, body))
         elif path.startswith("/results/"):
             self._result(path)
@@ -284,7 +286,9 @@ class Simulator:
     Parameters
     ----------
     port : int
-        Port on loopback; 0 takes a free one.
+        Port of `host`; 0 takes a free one.
+    host : str
+        Address of this machine; another than loopback lets containers in.
     settings
         Any field of ``simulator.account.Settings``.
 
@@ -295,9 +299,9 @@ class Simulator:
     ...     sim.base_url
     """
 
-    def __init__(self, port: int = 0, **settings: Any) -> None:
+    def __init__(self, port: int = 0, host: str = HOST, **settings: Any) -> None:
         self.account = Account(Settings(**settings))
-        self._server = Server(port, self.account)
+        self._server = Server(port, self.account, host)
         self.base_url = self._server.origin + api.BASE
         self.control_url = self._server.origin + "/control"
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)

@@ -13,7 +13,7 @@ from unittest.mock import Mock
 import pytest
 
 from package import read_template
-from portraitcast.config import Places, Provider, SubmitConfig
+from portraitcast.config import Provider
 from portraitcast.delivery import Delivery, Lingering
 from portraitcast.dispatch import Dispatch
 from portraitcast.emo import Emo, Task
@@ -33,7 +33,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 EVENTS = ROOT / "events"
 JOB = short_hash("acme/line-01")
 TASK = "a8532587-fa8c-4ef8-82be-0c46b17950d1"
-NAMES = sorted(path.stem for path in EVENTS.glob("*.json") if path.stem != "env")
+NAMES = sorted(path.stem for path in EVENTS.glob("*.json"))
 
 
 def event(name: str) -> dict[str, Any]:
@@ -268,27 +268,6 @@ def test_the_stacks_rule_would_send_the_event(name: str) -> None:
     assert sent["source"] in pattern["source"]
     assert sent["detail-type"] in pattern["detail-type"]
     assert sent["detail"]["status"] in pattern["detail"]["status"]
-
-
-# ---------------------------------------------------------------- env.json
-
-
-@pytest.mark.parametrize("function", ["SubmitFunction", "StatusFunction", "DeliverFunction"])
-def test_env_json_holds_every_variable_of_the_function_and_the_engines_address(function: str) -> None:
-    template = read_template(ROOT / "template.yaml")
-    own = template["Resources"][function]["Properties"].get("Environment", {}).get("Variables", {})
-    wanted = {*template["Globals"]["Function"]["Environment"]["Variables"], *own, "AWS_ENDPOINT_URL"}
-    assert set(event("env")[function]) == wanted
-
-
-def test_the_functions_can_read_their_settings_from_env_json() -> None:
-    env = event("env")
-    assert SubmitConfig.from_env(env["SubmitFunction"]).max_tasks_in_flight >= 1
-    for function in ("SubmitFunction", "DeliverFunction"):
-        assert Places.from_env(env[function]).table
-    for function in ("SubmitFunction", "StatusFunction", "DeliverFunction"):
-        provider = Provider.from_env(env[function])
-        assert provider.min_wait <= provider.max_wait
 
 
 # ---------------------------------------------------------------- README

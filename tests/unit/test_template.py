@@ -14,7 +14,7 @@ from portraitcast.errors import TryLaterError
 from portraitcast.fetch import ParameterError, listed_origins
 from portraitcast.metrics import NAMESPACE, UNITS, account_metrics
 from portraitcast.slots import Slots
-from run import FUNCTIONS, OUTPUTS
+from run import OUTPUTS, function_names
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -90,7 +90,7 @@ def test_no_timer_can_be_set_longer_than_a_message_can_be_delayed() -> None:
 
 def test_the_outputs_name_everything_that_the_local_run_and_the_pages_use() -> None:
     outputs = TEMPLATE["Outputs"]
-    assert set(outputs) == {*OUTPUTS.values(), *FUNCTIONS.values()}
+    assert set(outputs) == {*OUTPUTS.values(), *(f"{name}Name" for name in function_names(TEMPLATE).values())}
     pages = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
     used = {name for page in pages for name in re.findall(r"\bstack ([A-Z]\w+)\)", page.read_text("utf-8"))}
     assert used
