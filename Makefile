@@ -1,7 +1,7 @@
 # Everything is installed into .venv/ in this checkout, once; nothing outside it is touched.
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: audit sbom help demo local examples test test-fuzz test-unit test-integration test-e2e test-page test-chaos chaos storm bench fuzz lint format lock pause resume build deploy clean
+.PHONY: audit sbom help demo local examples test test-fuzz test-sam test-unit test-integration test-e2e test-page test-chaos chaos storm bench fuzz lint format lock pause resume invoke build deploy clean
 
 # The first Python here that is new enough; or PYTHON=/path/to/python3.12
 ifeq ($(origin PYTHON),undefined)
@@ -20,7 +20,7 @@ demo: ## one video on this machine: [PORTRAIT=file] [VOICE=file]
 	$(INSTALL) engine runtime
 	@.venv/engine/bin/python local/demo.py
 
-local: ## the stack on this machine until Ctrl-C: [PARAMS="Name=value …"], DASHSCOPE_BASE_URL, DASHSCOPE_API_KEY
+local: ## the stack on this machine until Ctrl-C: [PARAMS="Name=value …"] [DOCKER=1], DASHSCOPE_BASE_URL, DASHSCOPE_API_KEY
 	$(INSTALL) engine runtime
 	@.venv/engine/bin/python local/run.py
 
@@ -108,12 +108,17 @@ resume: ## start new videos again
 	$(INSTALL) engine
 	@.venv/engine/bin/python local/pause.py resume
 
-build: ## sam build (needs the runtime's Python)
-	$(INSTALL) sam
-	.venv/sam/bin/sam build
+invoke: ## one event to one function: F=Submit E=submit-voice [JOB=acme/line-01] [DOCKER=1] [STACK=name]
+	$(INSTALL) engine sam
+	@.venv/engine/bin/python local/invoke.py
 
-deploy: build ## sam build && sam deploy, to your AWS account
-	.venv/sam/bin/sam deploy
+build: ## sam build (needs the runtime's Python): [ARCHITECTURE=x86_64]
+	$(INSTALL) sam
+	@.venv/sam/bin/python local/sam.py build
+
+deploy: ## sam build && sam deploy, to your AWS account: [ARCHITECTURE=x86_64] [PARAMS="Name=value …"]
+	$(INSTALL) sam
+	@.venv/sam/bin/python local/sam.py deploy
 
 clean: ## forget what was installed and built
 	rm -rf .venv .local .demo .test .bench .fuzz .aws-sam .pytest_cache .mypy_cache .ruff_cache .hypothesis

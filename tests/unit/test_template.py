@@ -54,6 +54,7 @@ RULES = of_type("AWS::Events::Rule")
 
 # Default and least value, as the product promises them; None where there is no least value.
 PARAMETERS: dict[str, tuple[object, int | None]] = {
+    "Architecture": ("arm64", None),
     "MaxTasksInFlight": (2, 1),
     "MinWaitSeconds": (15, 1),
     "MaxWaitSeconds": (120, 1),
@@ -283,7 +284,25 @@ def test_the_key_is_in_no_functions_environment() -> None:
         TEMPLATE["Globals"]["Function"]["Environment"]["Variables"],
         *(f.get("Environment", {}).get("Variables", {}) for f in FUNCTION_RESOURCES.values()),
     ]
-    assert [name for each in variables for name in each if "KEY" in name] == ["API_KEY_SECRET_ARN"]
+    named = {name: value for each in variables for name, value in each.items() if "KEY" in name}
+    assert [name for name, value in named.items() if value != {"Ref": "AWS::NoValue"}] == ["API_KEY_SECRET_ARN"]
+
+
+def test_names_that_lambda_sets_itself_have_no_value() -> None:
+    """They are named for `sam local invoke --env-vars`; a value would make Lambda refuse the function."""
+    variables = TEMPLATE["Globals"]["Function"]["Environment"]["Variables"]
+    reserved = {name: value for name, value in variables.items() if name.startswith("AWS_")}
+    assert {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_REGION"} <= set(reserved)
+    assert all(value == {"Ref": "AWS::NoValue"} for value in reserved.values())
+
+
+def test_one_processor_goes_through_functions_and_layers() -> None:
+    chosen = {"Ref": "Architecture"}
+    assert TEMPLATE["Globals"]["Function"]["Architectures"] == [chosen]
+    assert [f for f in FUNCTION_RESOURCES.values() if "Architectures" in f] == []
+    for name, layer in of_type("AWS::Serverless::LayerVersion").items():
+        assert layer["CompatibleArchitectures"] == [chosen]
+        assert RESOURCES[name]["Metadata"]["BuildArchitecture"] == chosen
 
 
 # ---------------------------------------------------------------- people's files
