@@ -28,7 +28,8 @@ examples: ## a real report of every state into docs/examples/
 	$(INSTALL) engine runtime
 	@.venv/engine/bin/python local/examples.py
 
-test: test-unit test-fuzz test-integration test-e2e test-chaos ## all tests
+test: export DOCKER ?= 0
+test: test-unit test-fuzz test-integration test-e2e test-sam test-chaos ## all tests
 
 test-unit: ## rules and branches, without a network
 	$(INSTALL) test
@@ -50,6 +51,10 @@ test-integration: ## adapters against moto and the simulator
 test-e2e: ## the deployed template on the local engine
 	$(INSTALL) test engine runtime
 	.venv/test/bin/python -m pytest tests/e2e -q -n 2 --ignore tests/e2e/test_page.py
+
+test-sam: ## every event file by sam remote invoke, and in containers where Docker answers (DOCKER=0 leaves them out)
+	$(INSTALL) test engine runtime sam
+	.venv/test/bin/python -m pytest tests/sam -q
 
 test-page: ## the page in a real Chromium (not part of make test: needs chromium and chromedriver)
 	@command -v chromedriver >/dev/null || { echo "Chromium and its driver are missing. Debian: apt install chromium chromium-driver" >&2; exit 1; }
