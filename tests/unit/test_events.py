@@ -270,13 +270,13 @@ def test_the_stacks_rule_would_send_the_event(name: str) -> None:
     assert sent["detail"]["status"] in pattern["detail"]["status"]
 
 
-# ---------------------------------------------------------------- README
+# ---------------------------------------------------------------- docs/sam.md
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_readme_has_a_line_for_the_event(name: str) -> None:
+def test_the_page_has_a_line_for_the_event(name: str) -> None:
     function = {"submit": "SubmitFunction", "status": "StatusFunction", "deliver": "DeliverFunction"}[
         name.split("-", maxsplit=1)[0]
     ]
-    lines = (ROOT / "README.md").read_text("utf-8").splitlines()
+    lines = (ROOT / "docs" / "sam.md").read_text("utf-8").splitlines()
     assert any(f"{name}.json" in line and function in line for line in lines)
