@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from fuzz.provider import provider
 from portraitcast.errors import PortraitcastError, RefusalError
+from portraitcast.limits import SETTINGS_MAX_BYTES
 from portraitcast.media import UnreadableError, probe_picture, probe_video, probe_voice, sniff
 from portraitcast.domain.uploads import classify, same_key
 from portraitcast.domain.settings import claims_voice, parse_settings, resolve_name, scrub, show_link
@@ -53,6 +54,7 @@ def probing(probe: Callable[[io.BytesIO], object]) -> Callable[[bytes], object]:
 
 
 def settings(data: bytes) -> object:
+    data = data[:SETTINGS_MAX_BYTES]  # what is longer is refused unread
     claims_voice(data)
     outcomes = []
     for folder_defaults in (False, True):

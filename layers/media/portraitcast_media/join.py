@@ -19,6 +19,7 @@ from av.audio.frame import AudioFrame
 from av.audio.stream import AudioStream
 from av.video.stream import VideoStream
 
+from portraitcast_media.limits import GRID_SECONDS
 from portraitcast_media.sound import decode, open_media
 
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ TICKS: Final = 90_000  # a second, of the joined video's clock: exact at 15, 24,
 _CLOCK: Final = Fraction(1, TICKS)
 _AAC_RATES: Final = (8_000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000)
 _AAC_FRAME: Final = 1024  # samples
+_PADDING: Final = 0.14  # s: the last frame of AAC is filled up, at 8,000 Hz with up to 0.128 s
+_HELD_MAX: Final = 1.0  # s that a part's last picture may be held: rounding takes a frame or two, more is a broken part
 _AAC_BIT_RATE: Final = 128_000  # one voice: more can't be heard
 # What can't be told apart from its source by eye (docs/benchmarks.md: SSIM), at a time that a function has
 X264: Final = {"preset": "veryfast", "crf": "13", "tune": "film"}
@@ -111,8 +114,14 @@ def join(pieces: Sequence[Piece], voice: Path, out: Path, *, max_seconds: float)
     if len(sides) != 1:
         raise VideoError(f"the parts have different sides: {sorted(sides)}")
     length = _voice_seconds(voice, max_seconds)
+    total = sum(piece.seconds for piece in pieces)
+    if abs(total - length) > GRID_SECONDS:
+        raise VideoError(f"the parts are {total:.3f} s of a voice that has {length:.3f} s")
     starts = _starts(pieces)
     ends = [*starts[1:], max(_ticks(length), starts[-1] + 1)]
+    for look, start, end in zip(looks, starts, ends, strict=True):
+        if look.seconds < (end - start) / TICKS - _HELD_MAX:
+            raise VideoError(f"a part has {look.seconds:.3f} s instead of {(end - start) / TICKS:.3f} s")
     copied = len({look.parameters for look in looks}) == 1 and all(
         look.can_end(end - start) for look, start, end in zip(looks, starts, ends, strict=True)
     )
@@ -153,7 +162,7 @@ def _check(film: Film, sides: tuple[int, int], length: float) -> None:
         )
     if abs(film.seconds - length) > frame + 0.001:
         raise VideoError(f"the joined video has {film.seconds} s instead of {length:.3f} s")
-    if abs(film.sound_seconds - length) > 0.05:
+    if not -0.01 <= film.sound_seconds - length <= _PADDING:
         raise VideoError(f"the joined video's sound has {film.sound_seconds} s instead of {length:.3f} s")
 
 
@@ -178,6 +187,11 @@ class _Look:
     height: int
     parameters: tuple[object, ...]
     stamps: tuple[int, ...]
+
+    @property
+    def seconds(self) -> float:
+        """How long the part is: from its first picture to when the one behind its last would be shown, s."""
+        return (max(self.stamps) / TICKS) * len(self.stamps) / max(len(self.stamps) - 1, 1)
 
     def can_end(self, ticks: int) -> bool:
         """Whether the part can be cut to a length by leaving out packets: none that is kept may need one that isn't."""

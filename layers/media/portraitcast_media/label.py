@@ -1,7 +1,7 @@
 """Mark a video as made by AI: for machines, in its metadata; for people, in its pictures.
 
 For machines two things are written, without encoding anything: the ``AIGC`` entry that China's labelling measures ask
-for (GB 45438-2025: JSON under that name in the metadata, here as a QuickTime key in ``moov/meta``), and the digital
+for (GB 45438-2025: JSON under that name in the metadata, here as a QuickTime key), and the digital
 source type of IPTC in an XMP box. What the service has written stays.
 """
 
@@ -35,7 +35,7 @@ from portraitcast_media.mp4 import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from av.audio.stream import AudioStream
     from av.container import InputContainer
@@ -166,13 +166,40 @@ def _key_of(boxes: list[tuple[bytes, bytes]]) -> str | None:
 
 
 def _with_key(index: bytes, entry: str) -> bytes:
-    """Return an index's body with the entry as one more key of ``moov/meta``."""
+    """Return an index's body with the entry as one more key.
+
+    Where there are keys already, in ``moov/meta`` or as FFmpeg writes them in ``moov/udta/meta``, it is added to them:
+    FFmpeg reads one table of keys. Else a ``moov/meta`` is made.
+    """
     kept = children(index)
-    metas = [box for kind, box in kept if kind == b"meta"]
-    boxes = _meta_boxes(body_of(metas[0])) if metas else []
-    names = _keys(boxes)
-    if metas and not any(kind == b"hdlr" and body_of(box)[8:12] == b"mdta" for kind, box in boxes):
+    if b"meta" in dict(kept):
+        return _replaced(kept, b"meta", lambda meta: _meta_with(meta, entry))
+    udta = dict(kept).get(b"udta")
+    if udta is not None:
+        within = children(body_of(udta))
+        meta = dict(within).get(b"meta")
+        if meta is not None and _is_mdta(_meta_boxes(body_of(meta))):
+            marked = make(b"udta", _replaced(within, b"meta", lambda body: _meta_with(body, entry)))
+            return b"".join(marked if box == udta else box for _, box in kept)
+    return index + make(b"meta", _meta_with(b"", entry))
+
+
+def _replaced(boxes: list[tuple[bytes, bytes]], kind: bytes, how: Callable[[bytes], bytes]) -> bytes:
+    """Return boxes as bytes, the first of a kind with another body."""
+    at = next(at for at, (name, _) in enumerate(boxes) if name == kind)
+    return b"".join(make(kind, how(body_of(box))) if n == at else box for n, (_, box) in enumerate(boxes))
+
+
+def _is_mdta(boxes: list[tuple[bytes, bytes]]) -> bool:
+    return any(kind == b"hdlr" and body_of(box)[8:12] == b"mdta" for kind, box in boxes)
+
+
+def _meta_with(meta: bytes, entry: str) -> bytes:
+    """Return the body of a ``meta`` with the entry as one more key; b"" is a new one."""
+    boxes = _meta_boxes(meta) if meta else []
+    if meta and not _is_mdta(boxes):
         raise BoxError("its index has metadata of another kind where the entry belongs")
+    names = _keys(boxes)
     value = make(b"data", struct.pack(">II", _TEXT_TYPE, 0), entry.encode())
     items = next((body_of(box) for kind, box in boxes if kind == b"ilst"), b"")
     items += make(struct.pack(">I", len(names) + 1), value)
@@ -180,10 +207,9 @@ def _with_key(index: bytes, entry: str) -> bytes:
     handler = make(b"hdlr", bytes(8), b"mdta", bytes(13))
     others = [box for kind, box in boxes if kind not in {b"hdlr", b"keys", b"ilst"}]
     keys = make(b"keys", struct.pack(">II", 0, len(names) + 1), table)
-    # Without the four bytes of version that MP4 knows, unless they are there: readers expect QuickTime's way here.
-    version = body_of(metas[0])[:4] if metas and _is_full(body_of(metas[0])) else b""
-    meta = make(b"meta", version, handler, keys, make(b"ilst", items), *others)
-    return b"".join([*(box for kind, box in kept if kind != b"meta"), meta])
+    # Without the four bytes of version that MP4 knows, unless they are there: readers expect QuickTime's way in moov.
+    version = meta[:4] if meta and _is_full(meta) else b""
+    return b"".join([version, handler, keys, make(b"ilst", items), *others])
 
 
 def _is_full(meta: bytes) -> bool:

@@ -389,10 +389,10 @@ def model_named(name: str, deployments: Mapping[str, str] = _NO_DEPLOYMENTS) -> 
     """
     if name in MODELS:
         return MODELS[name]
-    runs = deployments.get(name, "")
-    if runs not in MODELS:
+    model = MODELS.get(deployments.get(name, ""))
+    if model is None:
         raise UnknownModelError(name, (*MODELS, *(each for each in deployments if deployments[each] in MODELS)))
-    return replace(MODELS[runs], name=name)
+    return replace(model, name=name)
 
 
 def models_with(parameter: str) -> tuple[str, ...]:

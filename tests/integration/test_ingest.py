@@ -7,9 +7,10 @@ import unicodedata
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from world import UPLOADS, VISIBILITY, Died, portrait, voice
+from world import RESULTS, UPLOADS, VISIBILITY, Died, keys, portrait, voice
 
-from portraitcast.workflows.submit import MessageError
+from portraitcast.adapters.presign import LinkedObject
+from portraitcast.errors import MessageError
 
 if TYPE_CHECKING:
     from world import World
@@ -23,23 +24,20 @@ OWN_FILES: dict[str, Any] = {
 
 # ---------------------------------------------------------------------- whole pairs
 @pytest.mark.parametrize("order", list(itertools.permutations(OWN_FILES)))
-def test_voice_portrait_and_json_dropped_together_in_any_order_are_one_video(
-    world: World, order: tuple[str, ...]
-) -> None:
+def test_any_order_is_one_video(world: World, order: tuple[str, ...]) -> None:
     for key in order:
         world.drop(key, OWN_FILES[key])
         world.run(1)
     world.run()
     assert world.status("acme/line-01") == "done"
     assert [t["status"] for t in world.tasks()] == ["SUCCEEDED"]
-    report = world.report("acme/line-01")
-    assert report is not None
+    report = world.its_report("acme/line-01")
     assert report["settings"]["style_level"] == "active"
     assert report["inputs"]["portrait"]["chosen_by"] == "same_name"
     assert world.video("acme/line-01") is not None
 
 
-def test_each_change_of_state_is_one_event_and_only_the_end_is_a_notice(world: World) -> None:
+def test_a_change_is_an_event_an_end_a_notice(world: World) -> None:
     world.drop("line.wav", voice())
     world.run(10)
     world.drop("line.png", portrait())
@@ -53,7 +51,7 @@ def test_each_change_of_state_is_one_event_and_only_the_end_is_a_notice(world: W
     assert notices[0]["Subject"] == "Portraitcast: line is done"
 
 
-def test_a_job_is_not_sent_before_its_own_files_are_quiet_for_pair_seconds(world: World) -> None:
+def test_own_files_are_quiet_for_pair_seconds(world: World) -> None:
     world.drop("a.png", portrait())
     world.drop("a.wav", voice())
     world.run(2)
@@ -66,11 +64,10 @@ def test_a_job_is_not_sent_before_its_own_files_are_quiet_for_pair_seconds(world
     assert world.tasks()[0]["style_level"] == "calm"
 
 
-def test_a_voice_alone_waits_and_says_what_is_missing_until_its_portrait_comes_an_hour_later(world: World) -> None:
+def test_a_voice_alone_waits_for_its_portrait(world: World) -> None:
     world.drop("acme/line-01.wav", voice())
     world.run(3600)
-    report = world.report("acme/line-01")
-    assert report is not None
+    report = world.its_report("acme/line-01")
     assert (report["status"], report["error"]["code"]) == ("waiting", "PortraitMissing")
     assert "line-01.png" in report["error"]["what_to_do"]
     world.drop("acme/line-01.png", portrait())
@@ -81,10 +78,10 @@ def test_a_voice_alone_waits_and_says_what_is_missing_until_its_portrait_comes_a
 def test_an_image_alone_makes_no_report(world: World) -> None:
     world.drop("acme/anna.png", portrait())
     world.run()
-    assert "Contents" not in world.s3.list_objects_v2(Bucket="results")
+    assert keys(RESULTS) == set()
 
 
-def test_names_keep_the_voices_own_bytes_and_meet_in_one_unicode_form(world: World) -> None:
+def test_names_meet_in_one_unicode_form(world: World) -> None:
     name = "Äcme ü+%20/Ωмега 名前 🎬 'x' \"y\" & z"
     decomposed, composed = unicodedata.normalize("NFD", name), unicodedata.normalize("NFC", name)
     assert decomposed != composed
@@ -96,7 +93,7 @@ def test_names_keep_the_voices_own_bytes_and_meet_in_one_unicode_form(world: Wor
 
 
 # ---------------------------------------------------------------------- the only image
-def test_one_portrait_serves_every_voice_of_its_folder_with_one_check(world: World) -> None:
+def test_one_portrait_serves_a_folder_of_voices(world: World) -> None:
     world.drop("acme/anna.png", portrait())
     for n in range(5):
         world.drop(f"acme/{n}.wav", voice(pitch=0.05 + n / 100))
@@ -106,27 +103,25 @@ def test_one_portrait_serves_every_voice_of_its_folder_with_one_check(world: Wor
     assert len(world.tasks()) == 5
 
 
-def test_the_only_image_is_chosen_once_the_folder_is_quiet_for_settle_seconds(world: World) -> None:
+def test_the_only_image_is_chosen_once_quiet(world: World) -> None:
     world.drop("acme/anna.png", portrait())
     world.run(5)
     world.drop("acme/line.wav", voice())
     world.run(5)
     assert world.status("acme/line") == "waiting"
     world.run()
-    report = world.report("acme/line")
-    assert report is not None
+    report = world.its_report("acme/line")
     assert report["status"] == "done"
     assert report["inputs"]["portrait"]["chosen_by"] == "only_image"
 
 
-def test_a_second_image_within_settle_seconds_becomes_a_question_and_not_the_wrong_face(world: World) -> None:
+def test_a_second_image_becomes_a_question(world: World) -> None:
     world.drop("acme/line.wav", voice())
     world.drop("acme/anna.png", portrait())
     world.run(10)
     world.drop("acme/bert.png", portrait(90))
     world.run()
-    report = world.report("acme/line")
-    assert report is not None
+    report = world.its_report("acme/line")
     assert (report["status"], report["error"]["code"]) == ("waiting", "PortraitAmbiguous")
     assert report["candidates"] == {"keys": ["acme/anna.png", "acme/bert.png"], "count": 2}
     assert world.tasks() == []
@@ -142,7 +137,7 @@ def test_a_second_image_within_settle_seconds_becomes_a_question_and_not_the_wro
     ],
     ids=["an image of its name", "its JSON", "the folder's settings", "deleting the other image"],
 )
-def test_a_question_about_the_portrait_is_answered_by(world: World, answer: tuple[Any, Any], chosen_by: str) -> None:
+def test_the_portraits_question_is_answered_by(world: World, answer: tuple[Any, Any], chosen_by: str) -> None:
     for key, body in (
         ("acme/line.wav", voice()),
         ("acme/anna.png", portrait()),
@@ -156,19 +151,17 @@ def test_a_question_about_the_portrait_is_answered_by(world: World, answer: tupl
     else:
         world.drop(*answer)
     world.run()
-    report = world.report("acme/line")
-    assert report is not None
+    report = world.its_report("acme/line")
     assert (report["status"], report["error"], report["candidates"]) == ("done", None, None)
     assert report["inputs"]["portrait"]["chosen_by"] == chosen_by
 
 
-def test_two_voices_of_one_name_are_asked_about_and_deleting_one_answers(world: World) -> None:
+def test_two_voices_are_a_question(world: World) -> None:
     world.drop("a.png", portrait())
     world.drop("a.wav", voice())
     world.drop("a.mp3", b"not sent, so not looked at")
     world.run()
-    report = world.report("a")
-    assert report is not None
+    report = world.its_report("a")
     assert (report["status"], report["error"]["code"]) == ("waiting", "VoiceAmbiguous")
     assert report["candidates"] == {"keys": ["a.mp3", "a.wav"], "count": 2}
     world.delete("a.mp3")
@@ -176,7 +169,7 @@ def test_two_voices_of_one_name_are_asked_about_and_deleting_one_answers(world: 
     assert world.status("a") == "done"
 
 
-def test_a_portrait_in_another_folder_may_be_named_and_may_come_last(world: World) -> None:
+def test_a_portrait_in_another_folder(world: World) -> None:
     world.drop("acme/line.json", {"input": {"image_url": "../faces/anna.png"}})
     world.drop("acme/line.wav", voice())
     world.run()
@@ -187,11 +180,12 @@ def test_a_portrait_in_another_folder_may_be_named_and_may_come_last(world: Worl
 
 
 # ---------------------------------------------------------------------- a JSON that is a job
-def test_the_request_body_of_the_services_documents_is_a_job_by_itself(world: World, file_server: Any) -> None:
+def test_the_services_request_body_is_a_job(world: World, file_server: Any) -> None:
     world.s3.put_object(Bucket=UPLOADS, Key="elsewhere/.voice.wav", Body=voice())
     world.s3.put_object(Bucket=UPLOADS, Key="elsewhere/.face.png", Body=portrait())
-    image, audio = file_server.sign(("elsewhere/.face.png", "null", ".png"), ("elsewhere/.voice.wav", "null", ".wav"))
-    image, audio = image.replace("versionId=null&", ""), audio.replace("versionId=null&", "")
+    image, audio = file_server.sign(
+        LinkedObject("elsewhere/.face.png", "null", "png"), LinkedObject("elsewhere/.voice.wav", "null", "wav")
+    )
     body = {
         "model": "emo-v1",
         "input": {
@@ -204,8 +198,7 @@ def test_the_request_body_of_the_services_documents_is_a_job_by_itself(world: Wo
     }
     world.drop("jobs/hello.json", body)
     world.run()
-    report = world.report("jobs/hello")
-    assert report is not None
+    report = world.its_report("jobs/hello")
     assert report["status"] == "done"
     assert report["settings"]["ratio"] == "3:4"
     (task,) = world.tasks()
@@ -214,13 +207,12 @@ def test_the_request_body_of_the_services_documents_is_a_job_by_itself(world: Wo
     assert report["inputs"]["voice"]["url"] == audio.split("?")[0], "shown without its query"
 
 
-def test_a_json_with_a_voice_beside_a_voice_of_its_name_is_rejected_naming_both(world: World) -> None:
+def test_a_voice_beside_a_jsons_voice(world: World) -> None:
     world.drop("a.wav", voice())
     world.drop("a.png", portrait())
     world.drop("a.json", {"input": {"audio_url": "https://example.com/v.wav"}})
     world.run()
-    report = world.report("a")
-    assert report is not None
+    report = world.its_report("a")
     assert (report["status"], report["error"]["code"]) == ("rejected", "JobAmbiguous")
     assert "a.json" in report["message"]
     assert "a.wav" in report["message"]
@@ -244,14 +236,11 @@ def test_a_json_with_a_voice_beside_a_voice_of_its_name_is_rejected_naming_both(
         ({"a.wav": voice(), "a.png": portrait(note="MultiHuman")}, "PortraitRefused"),
     ],
 )
-def test_what_is_wrong_with_a_file_is_told_and_nothing_is_created(
-    world: World, files: dict[str, Any], code: str
-) -> None:
+def test_a_bad_file_is_told_and_nothing_created(world: World, files: dict[str, Any], code: str) -> None:
     for key, body in files.items():
         world.drop(key, body)
     world.run()
-    report = world.report("a")
-    assert report is not None
+    report = world.its_report("a")
     assert (report["status"], report["error"]["code"]) == ("rejected", code)
     assert report["message"]
     assert report["error"]["what_to_do"]
@@ -265,13 +254,13 @@ def test_a_voice_named_settings_is_rejected(world: World) -> None:
     assert [e["error"]["code"] for e in world.new_events()] == ["NameReserved"]
 
 
-def test_a_key_whose_report_has_no_room_is_refused_by_notice_and_event_only(world: World) -> None:
+def test_a_name_without_room_for_a_report(world: World) -> None:
     name = "n" * 1020
     world.drop(f"{name}.wav", voice())
     world.run()
     assert [e["error"]["code"] for e in world.new_events()] == ["NameTooLong"]
     assert len(world.new_notices()) == 1
-    assert "Contents" not in world.s3.list_objects_v2(Bucket="results")
+    assert keys(RESULTS) == set()
 
 
 # ---------------------------------------------------------------------- deleting
@@ -284,7 +273,7 @@ def test_a_key_whose_report_has_no_room_is_refused_by_notice_and_event_only(worl
     ],
     ids=["waiting voice", "JSON that is the job", "rejected"],
 )
-def test_deleting_the_voice_before_it_is_sent_withdraws_the_job(world: World, files: dict[str, Any]) -> None:
+def test_deleting_the_voice_withdraws(world: World, files: dict[str, Any]) -> None:
     for key, body in files.items():
         world.drop(key, body)
     world.run()
@@ -294,7 +283,7 @@ def test_deleting_the_voice_before_it_is_sent_withdraws_the_job(world: World, fi
     assert world.tasks() == []
 
 
-def test_deleting_the_voice_of_a_queued_job_takes_it_out_of_the_queue(world: World) -> None:
+def test_deleting_a_queued_voice_withdraws(world: World) -> None:
     world.drop("a.wav", voice())
     world.drop("a.png", portrait())
     world.run(1)
@@ -302,11 +291,11 @@ def test_deleting_the_voice_of_a_queued_job_takes_it_out_of_the_queue(world: Wor
     world.delete("a.wav")
     world.run()
     assert world.status("a") == "withdrawn"
-    assert world.table.queue(5) == []
+    assert world.table.queue("emo-v1", 5) == []
     assert world.tasks() == []
 
 
-def test_deleting_a_portrait_before_the_job_is_sent_chooses_anew_from_what_is_left(world: World) -> None:
+def test_deleting_a_portrait_chooses_anew(world: World) -> None:
     world.drop("acme/anna.png", portrait())
     world.run()
     world.drop("acme/line.wav", voice())
@@ -314,12 +303,11 @@ def test_deleting_a_portrait_before_the_job_is_sent_chooses_anew_from_what_is_le
     world.run(1)
     world.delete("acme/line.png")
     world.run()
-    report = world.report("acme/line")
-    assert report is not None
+    report = world.its_report("acme/line")
     assert (report["status"], report["inputs"]["portrait"]["key"]) == ("done", "acme/anna.png")
 
 
-def test_deleting_after_the_job_is_sent_changes_nothing(world: World) -> None:
+def test_deleting_after_sending_changes_nothing(world: World) -> None:
     world.sim.set(manual=True)
     world.drop("a.wav", voice())
     world.drop("a.png", portrait())
@@ -334,7 +322,7 @@ def test_deleting_after_the_job_is_sent_changes_nothing(world: World) -> None:
     assert world.status("a") == "done"
 
 
-def test_an_event_of_an_upload_that_comes_after_the_deletion_does_not_bring_the_job_back(world: World) -> None:
+def test_an_upload_told_after_its_deletion(world: World) -> None:
     created = world.put("a.wav", voice())
     world.delete("a.wav")
     world.run()
@@ -345,7 +333,7 @@ def test_an_event_of_an_upload_that_comes_after_the_deletion_does_not_bring_the_
 
 
 # ---------------------------------------------------------------------- what lay there before
-def test_a_scan_takes_in_what_lay_in_the_bucket_before_the_stack_did(world: World) -> None:
+def test_a_scan_ingests_what_lay_there_before(world: World) -> None:
     world.put("old/anna.png", portrait())
     for n in range(60):  # more than a page
         world.s3.put_object(Bucket=UPLOADS, Key=f"old/.hidden-{n}", Body=b"")
@@ -357,23 +345,23 @@ def test_a_scan_takes_in_what_lay_in_the_bucket_before_the_stack_did(world: Worl
     assert world.report("other/line") is None
 
 
-def test_files_that_do_not_count_are_left_alone_without_noise(world: World) -> None:
+def test_files_that_do_not_count(world: World) -> None:
     for key in ("notes.txt", ".hidden.wav", "folder/", "acme/.DS_Store", "video.mp4"):
         world.drop(key, b"x")
     world.run()
     assert world.new_events() == []
-    assert "Contents" not in world.s3.list_objects_v2(Bucket="results")
+    assert keys(RESULTS) == set()
 
 
-def test_events_of_s3_that_are_damaged_are_not_swallowed(world: World) -> None:
+def test_damaged_events_are_not_swallowed(world: World) -> None:
     with pytest.raises(MessageError):
-        world.submit.handle({"Records": [{"eventName": "ObjectCreated:Put", "s3": {}}]})
+        world.handle({"Records": [{"eventName": "ObjectCreated:Put", "s3": {}}]})
     with pytest.raises(MessageError):
-        world.submit.handle_body('{"nobody": "sends this"}')
+        world.handle({"nobody": "sends this"})
 
 
 # ---------------------------------------------------------------------- crashes and meetings
-def test_an_image_event_whose_function_died_before_it_told_the_folder_is_made_good_by_its_redelivery(
+def test_a_death_before_the_folder_was_told(
     world: World,
 ) -> None:
     world.drop("acme/line.wav", voice())
@@ -381,7 +369,7 @@ def test_an_image_event_whose_function_died_before_it_told_the_folder_is_made_go
     event = world.put("acme/anna.png", portrait())
     cure = world.dies(world.queue, "send")
     with pytest.raises(Died):
-        world.submit.handle(event)
+        world.handle(event)
     cure()
     world.post(event, after=VISIBILITY)  # SQS gives it again after the visibility timeout
     world.run()

@@ -1,4 +1,4 @@
-"""When to look again: the product's own pure function over simulated tasks, beside a fixed 15 s and the vendor's SDK.
+"""When to poll next: the product's own pure function over simulated tasks, beside a fixed 15 s and the vendor's SDK.
 
 No clock and no network. A task's work is proportional to its voice, give or take a tenth.
 """
@@ -14,13 +14,13 @@ from statistics import mean
 from typing import TYPE_CHECKING
 
 from bench.document import Mark, Section, Table
-from portraitcast.domain.polling import Pace, next_wait
+from portraitcast.domain.polling import Pace, next_poll
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-LEAST, MOST = 15.0, 120.0  # MinWaitSeconds and MaxWaitSeconds as template.yaml has them
-FIXED = 15.0  # s between looks, as the provider's documentation proposes
+LEAST, MOST = 15.0, 120.0  # MinPollSeconds and MaxPollSeconds as template.yaml has them
+FIXED = 15.0  # s between polls, as the provider's documentation proposes
 SDK_STEPS, SDK_LAST = (1, 1, 2, 2, 2, 4, 4, 4), 5  # s: how the vendor's SDK asks
 BANDS = ((20, 60), (60, 120), (120, 300), (300, 600), (600, 900))  # s of work
 TASKS = 3000  # a band
@@ -30,34 +30,34 @@ QUERIES_A_SECOND = 20  # EMO: for the whole account
 
 
 @dataclass(frozen=True)
-class Watched:
-    """How one task was watched: looks in all, s from its end to the look that saw it, s it was expected to take."""
+class Polled:
+    """How one task was polled: polls in all, s from its end to the poll that saw it, s it was expected to take."""
 
-    looks: int
+    polls: int
     late: float
     expected: float
 
 
-def ours(work: float, expected: float) -> Watched:
-    """Watch a task with the product's own function."""
-    at, looks = 0.0, 0
+def ours(work: float, expected: float) -> Polled:
+    """Poll a task with the product's own function."""
+    at, polls = 0.0, 0
     while at < work:
-        at += next_wait(elapsed=at, expected=expected, waiting_behind_others=False, least=LEAST, most=MOST)
-        looks += 1
-    return Watched(looks, at - work, expected)
+        at += next_poll(elapsed=at, expected=expected, waiting_behind_others=False, least=LEAST, most=MOST)
+        polls += 1
+    return Polled(polls, at - work, expected)
 
 
-def fixed(work: float, expected: float) -> Watched:
-    """Watch a task every 15 s."""
-    looks = math.ceil(work / FIXED)
-    return Watched(looks, looks * FIXED - work, expected)
+def fixed(work: float, expected: float) -> Polled:
+    """Poll a task every 15 s."""
+    polls = math.ceil(work / FIXED)
+    return Polled(polls, polls * FIXED - work, expected)
 
 
-def sdk(work: float, expected: float) -> Watched:
-    """Watch a task as the vendor's SDK does."""
+def sdk(work: float, expected: float) -> Polled:
+    """Poll a task as the vendor's SDK does."""
     steps = (*SDK_STEPS, *[SDK_LAST] * math.ceil(work / SDK_LAST))
-    looks, at = next((n, at) for n, at in enumerate(accumulate(steps), 1) if at >= work)
-    return Watched(looks, at - work, expected)
+    polls, at = next((n, at) for n, at in enumerate(accumulate(steps), 1) if at >= work)
+    return Polled(polls, at - work, expected)
 
 
 def tasks(band: tuple[int, int], factor: float = 1.0, count: int = TASKS) -> list[tuple[float, float]]:
@@ -80,14 +80,14 @@ def _varied(chance: random.Random) -> float:
     return chance.uniform(1 - VARIES, 1 + VARIES)
 
 
-def looks_of(watched: Sequence[Watched]) -> float:
-    """Return the mean count of looks."""
-    return mean(w.looks for w in watched)
+def polls_of(polled: Sequence[Polled]) -> float:
+    """Return the mean count of polls."""
+    return mean(w.polls for w in polled)
 
 
-def late_of(watched: Sequence[Watched]) -> float:
-    """Return the mean time from a task's end to the look that saw it, s."""
-    return mean(w.late for w in watched)
+def late_of(polled: Sequence[Polled]) -> float:
+    """Return the mean time from a task's end to the poll that saw it, s."""
+    return mean(w.late for w in polled)
 
 
 # ---------------------------------------------------------------- The rate is known
@@ -95,33 +95,33 @@ def late_of(watched: Sequence[Watched]) -> float:
 
 def known() -> tuple[Table, list[Mark]]:
     """Compare the three while the provider is as fast as it was learnt."""
-    rows, long_looks, long_late, more = [], [], [], []
+    rows, long_polls, long_late, more = [], [], [], []
     for band in BANDS:
         drawn = tasks(band)
-        mine, every, vendor = ([watch(*task) for task in drawn] for watch in (ours, fixed, sdk))
-        extra = [a.looks - b.looks for a, b in zip(mine, every, strict=True)]
+        mine, every, vendor = ([poll(*task) for task in drawn] for poll in (ours, fixed, sdk))
+        extra = [a.polls - b.polls for a, b in zip(mine, every, strict=True)]
         if band[0] >= 120:
-            long_looks.append(looks_of(mine) / looks_of(every))
+            long_polls.append(polls_of(mine) / polls_of(every))
             long_late.append(late_of(mine) / late_of(every))
         else:
             more.append(mean(e > 2 for e in extra))
         rows.append(
             (
                 f"{band[0]} to {band[1]} s",
-                *(f"{looks_of(w):.1f}" for w in (mine, every, vendor)),
+                *(f"{polls_of(w):.1f}" for w in (mine, every, vendor)),
                 *(f"{late_of(w):.2f} s" for w in (mine, every, vendor)),
                 f"{late_of(mine) / late_of(every):.2f}",
                 f"{max(extra):+d}",
                 f"{mean(e > 2 for e in extra):.1%}",
             )
         )
-    names = "work", "looks", "15 s", "SDK", "late", "15 s", "SDK", "late, ours : 15 s"
+    names = "work", "polls", "15 s", "SDK", "late", "15 s", "SDK", "late, ours : 15 s"
     columns = (*names, "most beyond 15 s", "> 2 beyond")
-    table = Table(f"Rate known ({TASKS:,} tasks a row): mean looks and mean lateness of seeing the end.", columns, rows)
+    table = Table(f"Rate known ({TASKS:,} tasks a row): mean polls and mean lateness of seeing the end.", columns, rows)
     marks = [
-        Mark("looks, rate known, 2 to 15 min", "≤ fixed 15 s", f"≤ {max(long_looks):.2f}", max(long_looks) <= 1),
+        Mark("polls, rate known, 2 to 15 min", "≤ fixed 15 s", f"≤ {max(long_polls):.2f}", max(long_polls) <= 1),
         Mark("lateness, rate known, 2 to 15 min", "≤ 1/3 of 15 s", f"≤ {max(long_late):.2f}", max(long_late) <= 1 / 3),
-        Mark("tasks below 2 min: more than 2 looks beyond 15 s", "none", f"{max(more):.1%}", max(more) == 0),
+        Mark("tasks below 2 min: more than 2 polls beyond 15 s", "none", f"{max(more):.1%}", max(more) == 0),
     ]
     return table, marks
 
@@ -135,13 +135,13 @@ def changed() -> tuple[Table, list[Mark]]:
     for factor, word in ((5.0, "5 times slower"), (0.2, "5 times faster")):
         for band in BANDS:
             drawn = tasks(band, factor, 1000)
-            mine, every = ([watch(*task) for task in drawn] for watch in (ours, fixed))
-            share, ratio = mean(w.late / w.expected for w in mine), looks_of(mine) / looks_of(every)
+            mine, every = ([poll(*task) for task in drawn] for poll in (ours, fixed))
+            share, ratio = mean(w.late / w.expected for w in mine), polls_of(mine) / polls_of(every)
             rows.append(
                 (
                     f"{word}, expected {band[0]} to {band[1]} s",
-                    f"{looks_of(mine):.1f}",
-                    f"{looks_of(every):.1f}",
+                    f"{polls_of(mine):.1f}",
+                    f"{polls_of(every):.1f}",
                     f"{ratio:.2f}",
                     f"{share:.1%}",
                     f"{max(w.late / w.expected for w in mine):.1%}",
@@ -151,13 +151,13 @@ def changed() -> tuple[Table, list[Mark]]:
             lates.append(share)
     table = Table(
         "Rate wrong, before anything is learnt of it (1,000 tasks a row).",
-        ("provider", "looks", "15 s", "looks, ours : 15 s", "late / expected, mean", "largest"),
+        ("provider", "polls", "15 s", "polls, ours : 15 s", "late / expected, mean", "largest"),
         rows,
     )
     late = max(lates)
     return table, [
         Mark("lateness, rate wrong", "< 20 % of what was expected (mean of each row)", f"≤ {late:.1%}", late < 0.2),
-        Mark("looks, rate wrong", "≤ 1.25 of fixed 15 s", f"≤ {max(ratios):.2f}", max(ratios) <= 1.25),
+        Mark("polls, rate wrong", "≤ 1.25 of fixed 15 s", f"≤ {max(ratios):.2f}", max(ratios) <= 1.25),
     ]
 
 
@@ -192,10 +192,10 @@ def relearnt() -> tuple[Table, list[Mark]]:
 
 
 def behind(ahead: int, work: float) -> tuple[int, float]:
-    """Watch a task that `ahead` others of the same work run before: looks in all, s its end went unseen."""
-    at, looks, starts, expected = 0.0, 0, ahead * work, work
+    """Poll a task that `ahead` others of the same work run before: polls in all, s its end went unseen."""
+    at, polls, starts, expected = 0.0, 0, ahead * work, work
     while at < starts + work:
-        at += next_wait(
+        at += next_poll(
             elapsed=max(0.0, at - starts),
             expected=expected,
             waiting_behind_others=at < starts,
@@ -203,39 +203,39 @@ def behind(ahead: int, work: float) -> tuple[int, float]:
             most=MOST,
             in_flight=ahead + 1,
         )
-        looks += 1
-    return looks, at - starts - work
+        polls += 1
+    return polls, at - starts - work
 
 
 def queued() -> Table:
     """Compare for tasks that wait behind others at the provider."""
     rows = []
     for ahead in (1, 2, 5):
-        looks, late = zip(*(behind(ahead, 30.0 + n) for n in range(0, 570, 3)), strict=True)
+        polls, late = zip(*(behind(ahead, 30.0 + n) for n in range(0, 570, 3)), strict=True)
         every = [math.ceil((ahead + 1) * (30.0 + n) / FIXED) for n in range(0, 570, 3)]
-        rows.append((str(ahead), f"{mean(looks):.1f}", f"{mean(every):.1f}", f"{mean(late):.1f} s"))
+        rows.append((str(ahead), f"{mean(polls):.1f}", f"{mean(every):.1f}", f"{mean(late):.1f} s"))
     return Table(
         "Behind others: one runs at a time, work of 30 s to 10 min each.",
-        ("tasks ahead", "looks", "15 s", "late"),
+        ("tasks ahead", "polls", "15 s", "late"),
         rows,
     )
 
 
 def peak(in_flight: int, running: int) -> tuple[int, float]:
-    """Watch many tasks at once: the most looks in any second, and their mean a second.
+    """Poll many tasks at once: the most polls in any second, and their mean a second.
 
     `running` of them run at a time, each for about 5 minutes; all are sent within a minute.
     """
     chance = random.Random(in_flight)  # noqa: S311  # the same tasks in each run
     work = [300 * _varied(chance) for _ in range(in_flight)]
-    free, looks = [0.0] * running, []
+    free, polls = [0.0] * running, []
     for n, seconds in enumerate(work):
         sent = 60 * n / in_flight
         slot = min(range(running), key=free.__getitem__)
         starts = max(sent, free[slot])
         free[slot], at = starts + seconds, sent
         while at < starts + seconds:
-            at += next_wait(
+            at += next_poll(
                 elapsed=max(0.0, at - starts),
                 expected=300,
                 waiting_behind_others=at < starts,
@@ -243,9 +243,9 @@ def peak(in_flight: int, running: int) -> tuple[int, float]:
                 most=MOST,
                 in_flight=in_flight,
             )
-            looks.append(at)
-    in_second = Counter(int(at) for at in looks)
-    return max(in_second.values()), len(looks) / max(looks)
+            polls.append(at)
+    in_second = Counter(int(at) for at in polls)
+    return max(in_second.values()), len(polls) / max(polls)
 
 
 def crowd() -> tuple[Table, list[Mark]]:
@@ -255,13 +255,13 @@ def crowd() -> tuple[Table, list[Mark]]:
         most, usual = peak(100, running)
         peaks.append(most)
         rows.append((f"{running} of 100 run at a time", str(most), f"{usual:.2f}"))
-    return Table("100 tasks in flight.", ("provider", "most looks in a second", "mean looks a second"), rows), [
+    return Table("100 tasks in flight.", ("provider", "most polls in a second", "mean polls a second"), rows), [
         Mark(
-            "100 in flight: looks in any second",
+            "100 in flight: polls in any second",
             f"never near {QUERIES_A_SECOND}",
             f"≤ {max(peaks)}",
             max(peaks) <= QUERIES_A_SECOND * 0.75,
-            "Looks of tasks that were sent together fall into one second; it would take a wait that differs by task.",
+            "Polls of tasks that were sent together fall into one second; it would take a wait that differs by task.",
         )
     ]
 
@@ -271,12 +271,12 @@ def measure() -> Section:
     parts = [known(), changed(), relearnt(), crowd()]
     tables = [table for table, _ in parts[:3]] + [queued(), parts[3][0]]
     return Section(
-        "When to look again",
-        "`portraitcast.domain.polling.next_wait` and `Pace` themselves, over simulated tasks whose work is proportional to the "
-        f"voice ± 10 %, with the defaults MinWaitSeconds {LEAST:.0f} and MaxWaitSeconds {MOST:.0f}; "
-        "beside a look every "
+        "When to poll next",
+        "`portraitcast.domain.polling.next_poll` and `Pace` themselves, over simulated tasks whose work is "
+        f"proportional to the voice ± 10 %, with the defaults MinPollSeconds {LEAST:.0f} and MaxPollSeconds {MOST:.0f}; "
+        "beside a poll every "
         "15 s and the vendor's SDK (1, 1, 2, 2, 2, 4, 4, 4, 5, 5… s). Late: from a task's end to the "
-        "look that sees it.",
+        "poll that sees it.",
         tables,
         [mark for _, marks in parts for mark in marks],
     )
