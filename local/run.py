@@ -52,12 +52,14 @@ END_SECONDS = 10  # ours: after that a process is killed outright
 OUTPUTS = {  # our names (README.md) → the stack's outputs
     "upload_bucket": "UploadBucket",
     "results_bucket": "ResultsBucket",
+    "work_bucket": "WorkBucket",
     "topic_arn": "TopicArn",
     "operator_topic_arn": "OperatorTopicArn",
     "event_bus": "EventBusName",
     "state_machine_arn": "StateMachineArn",
     "table": "TableName",
     "uploads_queue_url": "UploadsQueueUrl",
+    "media_queue_url": "MediaQueueUrl",
     "dead_letter_queue_url": "DeadLetterQueueUrl",
     "api_key_secret_arn": "ApiKeySecretArn",
 }
