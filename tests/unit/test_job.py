@@ -40,7 +40,7 @@ WAYS: dict[str, tuple[str, Change]] = {
     "refuse": ("reject", lambda j: j.refuse(PROBLEM, LATER, home=HOME)),
     "withdraw": ("withdraw", lambda j: j.withdraw(LATER)),
     "confirm": ("confirm", lambda j: j.confirm(OTHER, "i2", "f2", LATER)),
-    "start_create": ("start_create", lambda j: j.start_create(LATER)),
+    "start_create": ("start_create", lambda j: j.start_create()),
     "requeue": ("requeue", lambda j: j.requeue(LATER, held="account", home=HOME)),
     "accept": ("accept", lambda j: j.accept(NEW_TASK, LATER, adopted=False)),
     "retry": ("retry", lambda j: j.retry(LATER, home=HOME)),
@@ -165,8 +165,8 @@ def test_a_rejected_job_keeps_all_its_problems() -> None:
 
 def test_a_create_gets_a_number_of_its_own() -> None:
     """A slot's owner and an execution's name are never used twice."""
-    first = living("queued").start_create(NOW)
-    second = first.requeue(NOW, held=None, home=HOME).start_create(NOW)
+    first = living("queued").start_create()
+    second = first.requeue(NOW, held=None, home=HOME).start_create()
     assert (first.owner, second.owner) == (owner_of(first.id, 1), owner_of(first.id, 2))
     assert second.place_key == PLACE
 

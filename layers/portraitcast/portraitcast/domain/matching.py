@@ -271,7 +271,8 @@ def _parse(jsons: tuple[Upload, ...], *, folder_defaults: bool) -> Settings | No
     if upload.text is None:
         raise _problem(
             "SettingsInvalid",
-            f"{posixpath.basename(upload.key)} is no settings file: over {SETTINGS_MAX_BYTES} bytes, or not UTF-8 text.",
+            f"{posixpath.basename(upload.key)} is no settings file: it is over {SETTINGS_MAX_BYTES} bytes, or not "
+            "UTF-8 text.",
             "Save it as a small JSON file in UTF-8 and drop it again.",
             limit=f"{SETTINGS_MAX_BYTES} bytes",
             measured=f"{upload.bytes} bytes",
@@ -437,7 +438,7 @@ def _choose(gathered: Gathered, settings: _Settings, lookup: Lookup, inputs: Inp
 
 
 def _same_name(lookup: Lookup) -> tuple[Upload, ...]:
-    """Return the portraits of the job's name; a converted picture beside an unreadable one answers the refusal."""
+    """Return the portraits of the job's name; a converted picture beside an unreadable one is what was asked for."""
     same = _by_key(lookup.same_name())
     return tuple(f for f in same if f.name.kind is Kind.PORTRAIT) or same
 

@@ -262,7 +262,7 @@ class CreateTask:
         if ends_at - now < CREATE_SECONDS:
             self._end_check(order.job)
             return Progress()
-        job = order.job.start_create(now)
+        job = order.job.start_create()
         create = OpenCreate(job.id, job.attempt, order.model.name, now, ends_at + LEASE_MARGIN, order.fee)
         account = account.begin_create(create, self._service.key_mark())
         job, begun = self._table.save(job, was=order.job, account=account)
@@ -449,7 +449,7 @@ class _SignedLinks:
 def _check_keys(order: _Order) -> tuple[str, str]:
     """Return under what a passed and a refused check are remembered; "" for a link, whose content nobody knows.
 
-    A pass by content, for fifty voices one check; a refusal for that upload only, so that dropping it again tries again.
+    A pass by content, for fifty voices one check; a fault for that upload only, so that dropping it again tries again.
     """
     portrait, model = order.portrait, order.model
     if not portrait.sha256:

@@ -81,7 +81,7 @@ class Evaluate:
         self._clock = clock
 
     # ------------------------------------------------------------------ one job
-    def job(self, job_id: str, name: Name | None = None) -> Job | None:
+    def job(self, job_id: str, name: Name | None = None) -> Job | None:  # noqa: C901  # one compare-and-swap, whole
         """Evaluate a job from what is there now; write and publish it if that changes it.
 
         Returns the job as it is now, or None when the files make none.
@@ -237,7 +237,7 @@ class Evaluate:
 
     # ------------------------------------------------------------------ a folder's jobs
     def folder_soon(self, name: Name) -> None:
-        """After a picture or a settings.json came or went: re-evaluate the jobs that it may change, once it is quiet."""
+        """Re-evaluate the jobs that a picture or a settings.json may change, which came or went, once it is quiet."""
         folder = short_hash(name.folder)
         if set(self._table.open_in(folder, None, 2)[0]) <= {name.job}:
             return  # nobody but the job of the picture's own name, which has just been evaluated

@@ -73,7 +73,7 @@ Finding: TypeAlias = Later | Underway | Taken | NotTaken | Ambiguous
 
 
 def outcome_unknown(create: OpenCreate, ended_at: float, wait: float, request_id: str | None) -> OpenCreate:
-    """Return a create that ended at `ended_at` (epoch) and whose outcome nobody knows; it is looked for after `wait`."""
+    """Return a create of unknown outcome that ended at `ended_at` (epoch); it is looked for after `wait` seconds."""
     return replace(create, unknown_since=ended_at, request_id=request_id, next_look_at=ended_at + wait)
 
 
