@@ -85,7 +85,8 @@ def refer_to_secrets_by_arn(handlers: dict[str, dict[str, Any]], secrets: Any) -
     create, update, delete = secret["create"], secret["update"], secret["delete"]
 
     def name_of(arn: str) -> str:
-        return next(name for name, record in secrets._secrets.items() if record["ARN"] == arn)
+        name: str = next(name for name, record in secrets._secrets.items() if record["ARN"] == arn)
+        return name
 
     def create_by_arn(*args: Any) -> Any:
         _, attributes = create(*args)

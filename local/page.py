@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     Report = dict[str, Any]
 
 HTML: Final = (Path(__file__).parent / "page.html").read_text("utf-8")
-SCHEMA: Final = "portraitcast.domain.report/1"
+SCHEMA: Final = "portraitcast.report/1"
 MOST: Final = 200  # ours: jobs shown, the newest; a browser is still quick with that many
 REPORT_BYTES: Final = 256 * 1024  # a report is an event's detail too (Amazon EventBridge, "PutEvents": 256 KB)
 UPLOAD_BYTES: Final = 64 * 1024 * 1024  # ours: more than any file that a job takes (pictures 50 MB)

@@ -229,7 +229,7 @@ class Engine:
 
     def client(self, service: str) -> Any:
         """Return a boto3 client of the engine with all rights."""
-        return boto3.client(
+        return boto3.client(  # type: ignore[call-overload]  # the types want a service's name written out
             service, region_name=REGION, endpoint_url=self.endpoint_url,
             aws_access_key_id=self.access_key_id, aws_secret_access_key=self.secret_access_key,
             config=Config(s3={"addressing_style": "path"}, inject_host_prefix=False, retries={"mode": "standard"}),

@@ -29,7 +29,7 @@ from portraitcast.domain.uploads import KEY_MAX_BYTES
 
 KEY = "acme/line-01.json"
 FACE, EXT = (302, 286, 610, 593), (71, 9, 840, 778)
-WHOLE = {
+WHOLE: dict[str, Any] = {
     "model": "emo-v1",
     "input": {
         "image_url": "anna.png",

@@ -113,6 +113,7 @@ class SettingsFile:
     key: str
     version: str
     sha256: str | None
+    etag: str = ""
 
 
 @dataclass(frozen=True, slots=True)
