@@ -1,7 +1,7 @@
 # Everything is installed into .venv/ in this checkout, once; nothing outside it is touched.
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: audit sbom help demo local examples test test-fuzz test-unit test-media test-integration test-e2e test-page test-chaos chaos storm bench fuzz lint format lock pause resume build deploy clean
+.PHONY: audit sbom help demo local examples test test-fuzz test-sam test-unit test-media test-integration test-e2e test-page test-chaos chaos storm bench fuzz lint format lock pause resume invoke build deploy clean
 
 # The first Python here that is new enough; or PYTHON=/path/to/python3.12
 ifeq ($(origin PYTHON),undefined)
@@ -20,7 +20,7 @@ demo: ## one video on this machine: [PORTRAIT=file] [VOICE=file]
 	$(INSTALL) engine runtime
 	@.venv/engine/bin/python local/demo.py
 
-local: ## the stack on this machine until Ctrl-C: [PARAMS="Name=value …"], DASHSCOPE_BASE_URL, DASHSCOPE_API_KEY
+local: ## the stack on this machine until Ctrl-C: [PARAMS="Name=value …"] [DOCKER=1], DASHSCOPE_BASE_URL, DASHSCOPE_API_KEY
 	$(INSTALL) engine runtime
 	@.venv/engine/bin/python local/run.py
 
@@ -33,9 +33,10 @@ examples: ## a real report of every state into docs/examples/
 	$(INSTALL) engine runtime
 	@.venv/engine/bin/python local/examples.py
 
+test: export DOCKER ?= 0
 # Measured only here, and judged at the end: what a single folder of tests runs says little.
 test: COVERAGE = --cov --cov-report= --cov-fail-under=0
-test: test-unit test-media test-fuzz test-integration test-e2e test-chaos ## all tests, and which share of the product they run
+test: test-unit test-media test-fuzz test-integration test-e2e test-sam test-chaos ## all tests, and which share of the product they run
 	@.venv/test/bin/python -m coverage combine --quiet .test/coverage
 	@.venv/test/bin/python -m coverage report
 
@@ -63,6 +64,10 @@ test-integration: ## adapters against moto and the simulator
 test-e2e: ## the deployed template on the local engine
 	$(INSTALL) test engine runtime
 	.venv/test/bin/python -m pytest tests/e2e -q -n 2 --ignore tests/e2e/test_page.py
+
+test-sam: ## every event file by sam remote invoke, and in containers where Docker answers (DOCKER=0 leaves them out)
+	$(INSTALL) test engine runtime sam
+	.venv/test/bin/python -m pytest tests/sam -q
 
 test-page: ## the page in a real Chromium (not part of make test: needs chromium and chromedriver)
 	@command -v chromedriver >/dev/null || { echo "Chromium and its driver are missing. Debian: apt install chromium chromium-driver" >&2; exit 1; }
@@ -125,12 +130,17 @@ resume: ## start new videos again
 	$(INSTALL) engine
 	@.venv/engine/bin/python local/pause.py resume
 
-build: ## sam build (needs the runtime's Python)
-	$(INSTALL) sam
-	.venv/sam/bin/sam build
+invoke: ## one event to one function: F=Submit E=submit-voice [JOB=acme/line-01] [DOCKER=1] [STACK=name]
+	$(INSTALL) engine sam
+	@.venv/engine/bin/python local/invoke.py
 
-deploy: build ## sam build && sam deploy, to your AWS account
-	.venv/sam/bin/sam deploy
+build: ## sam build (needs the runtime's Python): [ARCHITECTURE=x86_64]
+	$(INSTALL) sam
+	@.venv/sam/bin/python local/sam.py build
+
+deploy: ## sam build && sam deploy, to your AWS account: [ARCHITECTURE=x86_64] [PARAMS="Name=value …"]
+	$(INSTALL) sam
+	@.venv/sam/bin/python local/sam.py deploy
 
 clean: ## forget what was installed and built
 	rm -rf .venv .local .demo .test .bench .fuzz .aws-sam .pytest_cache .mypy_cache .ruff_cache .hypothesis
