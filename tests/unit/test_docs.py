@@ -13,7 +13,6 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from package import read_template
-from portraitcast.errors import Problem
 from portraitcast.domain.job import (
     DONE,
     FAILED,
@@ -26,9 +25,10 @@ from portraitcast.domain.job import (
     File,
     Job,
 )
-from portraitcast.domain.uploads import classify
 from portraitcast.domain.matching import Decision, Gathered, Pictures, decide
 from portraitcast.domain.report import build_report
+from portraitcast.domain.uploads import classify
+from portraitcast.errors import Problem
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 DOCS = ROOT / "docs"

@@ -103,6 +103,9 @@ class _Lookup:
     def pictures(self) -> Pictures:
         return Pictures(tuple(picture.key for picture in self._pictures[:LIST_MAX]), len(self._pictures))
 
+    def forms(self, key: str) -> tuple[Upload, ...]:
+        return tuple(file for file in self._bucket.listed() if same_key(file.key, key))
+
     def facts(self, upload: Upload) -> Facts | None:
         found = VOICE if upload.name.kind.is_sound else PICTURE
         return self._bucket.facts.get(upload.key, found)
@@ -506,6 +509,20 @@ def test_twins_are_one_file(suffix: str) -> None:
     ready(files.match(TWINS[0]))
 
 
+def test_twins_as_the_only_picture() -> None:
+    files = bucket("acme/line-01.mp3", TWINS[0] + ".png", TWINS[1] + ".png")
+    assert chosen(files.match())[1] == "only_image"
+    files.facts[TWINS[0] + ".png"] = replace(PICTURE, sha256="9" * 64)
+    asked(files.match(), "PortraitAmbiguous")
+
+
+@pytest.mark.parametrize("second", [TWINS[1] + ".json", TWINS[0] + ".JSON"])
+def test_twins_of_a_json(second: str) -> None:
+    files = bucket(TWINS[0] + ".mp3", TWINS[0] + ".png")
+    files.files |= {TWINS[0] + ".json": "{}", second: "{}"}
+    assert len(ready(files.match(TWINS[0])).inputs.settings_files) == 1
+
+
 @pytest.mark.parametrize(("suffix", "code"), [(".mp3", "VoiceAmbiguous"), (".png", "PortraitAmbiguous")])
 @pytest.mark.parametrize("differ_in", ["size", "content"])
 def test_namesakes_that_differ_are_no_twins(suffix: str, code: str, differ_in: str) -> None:
@@ -589,7 +606,7 @@ def test_a_voice_and_a_link_of_one_name() -> None:
 
 def test_two_jsons_of_one_name() -> None:
     files = bucket("acme/line-01.mp3", SAME, "acme/line-01.JSON", own="{}")
-    files.files["acme/line-01.JSON"] = "{}"
+    files.files["acme/line-01.JSON"] = " {}"
     found = refused(files.match(), "JobAmbiguous")
     assert "line-01.JSON, line-01.json" in found.message
 

@@ -526,7 +526,7 @@ def _without_twins(uploads: list[Upload], lookup: Lookup) -> list[Upload]:
 
 
 def _without_twin_jsons(jsons: tuple[Upload, ...]) -> tuple[Upload, ...]:
-    """Take settings JSONs of equal text, whose keys differ in their Unicode form only, for one."""
+    """Take settings JSONs of equal text for one: their keys differ in Unicode form, or in the case of the suffix."""
     first = jsons[:1]
     return first if all(f.text is not None and f.text == first[0].text for f in jsons) else jsons
 
