@@ -457,6 +457,10 @@ class Job:
         """Note that new files came while the job is at the provider: the paid video is delivered first."""
         return replace(self, follow_up=True)
 
+    def end_follow_up(self) -> Self:
+        """Note that new files which came meanwhile have been looked at, and change nothing."""
+        return replace(self, follow_up=False)
+
     def refuse_upload(self, problem: Problem, now: float) -> Self:
         """Say of an upload that it was refused; nothing else changes."""
         return self._published_anew(now, refused=problem)

@@ -211,7 +211,7 @@ class Evaluate:
 
     def _seen(self, job: Job) -> Job:
         """Return the job as it is; what was to follow the provider's end has been looked at now."""
-        return replace(job, follow_up=False) if job.follow_up and not job.at_provider else job
+        return job.end_follow_up() if job.follow_up and not job.at_provider else job
 
     def _again(self, job: Job, found: Waiting | Rejected | Ready, now: float, held: str | None) -> Job:
         """Own files have come anew for a job that was sent."""

@@ -134,10 +134,10 @@ class ReconcileCreate:
         if certain := self._named_by_request(account, create, tasks):
             return Taken(job, create, certain, certain=True)
         candidates = self._candidates(account, create, tasks, skew, CLOCK_MARGIN)
-        if not known and not candidates:
-            # Nothing proves the provider's clock: what is a little outside the time is left to a person.
-            if perhaps := self._candidates(account, create, tasks, skew, UNPROVEN_MARGIN):
-                return Ambiguous(job, tuple(perhaps))
+        # Nothing proves the provider's clock: what is a little outside the time is left to a person.
+        unproven = not known and not candidates
+        if unproven and (perhaps := self._candidates(account, create, tasks, skew, UNPROVEN_MARGIN)):
+            return Ambiguous(job, tuple(perhaps))
         if len(candidates) == 1 and job.voice_seconds is not None:
             return Taken(job, create, candidates[0], certain=False)
         if candidates:
