@@ -238,8 +238,6 @@ class Job:
         From when on the job may be sent: nothing of its own has arrived for PairSeconds.
     follow_up
         New files came while the job was at the provider: it is evaluated when it comes back.
-    shared_problem
-        A rejected job's problem lies in a file that other jobs use too; a new one is another try.
     held
         Why queued jobs wait, as the report shows it: ``account``, ``budget`` or ``paused``.
     checked, boxes
@@ -271,7 +269,6 @@ class Job:
     tries: int = 0
     retried: bool = False
     follow_up: bool = False
-    shared_problem: bool = False
     message: str = ""
     problems: tuple[Problem, ...] = ()
     refused: Problem | None = None
@@ -410,7 +407,6 @@ class Job:
             "",
             now,
             problems=problems,
-            shared_problem=shared,
             open_folders=inputs.folders if shared else (),
         )
 
@@ -491,9 +487,7 @@ class Job:
 
     def refuse(self, problem: Problem, now: float, *, home: tuple[str, ...] = ()) -> Self:
         """Be rejected by the provider's word; `home` are the folders where a shared portrait may be mended."""
-        return self._out_of_queue()._to(
-            "reject", now, problems=(problem,), shared_problem=bool(home), message="", open_folders=home
-        )
+        return self._out_of_queue()._to("reject", now, problems=(problem,), message="", open_folders=home)
 
     def accept(self, task: Task, now: float, *, adopted: bool) -> Self:
         """The task is made, and paid."""
@@ -593,7 +587,7 @@ class Job:
     def _evaluated(
         self, transition: str, inputs: Inputs, identity: str, fingerprint: str, now: float, **fields: Any
     ) -> Self:
-        blank = replace(self._out_of_queue(), message="", problems=(), candidates=None, shared_problem=False)
+        blank = replace(self._out_of_queue(), message="", problems=(), candidates=None)
         same = bool(fingerprint) and fingerprint == self.fingerprint
         changed = blank._quietly(
             transition,

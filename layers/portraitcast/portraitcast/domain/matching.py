@@ -332,7 +332,7 @@ def _voice(gathered: Gathered, settings: _Settings, lookup: Lookup) -> _VoiceFou
             limit=_VOICES,
             measured=posixpath.splitext(other.key)[1].lower(),
         )
-        return Rejected(replace(inputs, voice=voice, own=(*inputs.own, other.tag)), (problem,))
+        return _VoiceFound(replace(inputs, voice=voice, own=(*inputs.own, other.tag)), problem)
     upload = voices[0]
     if _may_be_arriving(upload, gathered):
         return _arriving(inputs, gathered, upload)
