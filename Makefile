@@ -1,7 +1,7 @@
 # Everything is installed into .venv/ in this checkout, once; nothing outside it is touched.
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: audit sbom help demo local examples test test-fuzz test-sam test-unit test-media test-integration test-e2e test-page test-chaos chaos storm bench fuzz lint format lock pause resume invoke build deploy clean
+.PHONY: states audit sbom help demo local examples test test-fuzz test-sam test-unit test-media test-integration test-e2e test-page test-chaos chaos storm bench fuzz lint format lock pause resume invoke build deploy clean
 
 # The first Python here that is new enough; or PYTHON=/path/to/python3.12
 ifeq ($(origin PYTHON),undefined)
@@ -32,6 +32,10 @@ check-service: ## does the real service do what we take for granted? free, but f
 examples: ## a real report of every state into docs/examples/
 	$(INSTALL) engine runtime
 	@.venv/engine/bin/python local/examples.py
+
+states: ## a job's states and transitions into docs/states.md
+	$(INSTALL) test
+	@.venv/test/bin/python local/states.py
 
 test: export DOCKER ?= 0
 # Measured only here, and judged at the end: what a single folder of tests runs says little.

@@ -274,7 +274,8 @@ def _parse(jsons: tuple[Upload, ...], *, folder_defaults: bool) -> Settings | No
     if upload.text is None:
         raise _problem(
             "SettingsInvalid",
-            f"{posixpath.basename(upload.key)} is no settings file: over {SETTINGS_MAX_BYTES} bytes, or not UTF-8 text.",
+            f"{posixpath.basename(upload.key)} is no settings file: it is over {SETTINGS_MAX_BYTES} bytes, or not "
+            "UTF-8 text.",
             "Save it as a small JSON file in UTF-8 and drop it again.",
             limit=f"{SETTINGS_MAX_BYTES} bytes",
             measured=f"{upload.bytes} bytes",
@@ -567,7 +568,7 @@ def _without_twins(uploads: tuple[Upload, ...], lookup: Lookup) -> list[Upload]:
 
 
 def _without_twin_jsons(jsons: tuple[Upload, ...]) -> tuple[Upload, ...]:
-    """Take settings JSONs of equal text, whose keys differ in their Unicode form only, for one."""
+    """Take settings JSONs of equal text for one: their keys differ in Unicode form, or in the case of the suffix."""
     first = jsons[:1]
     return first if all(f.text is not None and f.text == first[0].text for f in jsons) else jsons
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from portraitcast.domain.problems import Problem
+from portraitcast.domain.problems import Problem  # noqa: TC001  # what is stored is read back by its fields' types
 
 KEY_MAX_BYTES: Final = 1024  # Amazon S3, "Naming Amazon S3 objects": UTF-8 bytes of an object key
 VOICE_SUFFIXES: Final = frozenset(

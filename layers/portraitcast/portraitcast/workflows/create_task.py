@@ -274,7 +274,7 @@ class CreateTask:
         if ends_at - now < CREATE_SECONDS:
             self._end_check(order.job)
             return Progress()
-        job = order.job.start_create(now)
+        job = order.job.start_create()
         create = OpenCreate(job.id, job.attempt, order.model.name, now, ends_at + LEASE_MARGIN, order.fee)
         account = account.begin_create(create, self._service.key_mark())
         job, begun = self._table.save(job, was=order.job, account=account)
@@ -429,8 +429,8 @@ class CreateTask:
                 "a create is left to you",
                 f"Nobody knows whether the video service took {current.name}: "
                 f"{why or problem.measured or 'no look at its list of tasks counted within an hour'}.\n\nThe job has "
-                "ended as CreateAmbiguous. A task of it is paid: look at the service's tasks of that time, and drop the "
-                "files again to have the video made in any case.",
+                "ended as CreateAmbiguous. A task of it is paid: look at the service's tasks of that time, and drop "
+                "the files again to have the video made in any case.",
             )
             return current.fail(problem, now), account
 
@@ -494,7 +494,7 @@ def _linked(file: Voice | Portrait) -> LinkedObject:
 def _check_keys(order: _Order) -> tuple[str, str]:
     """Return under what a passed and a refused check are remembered; "" for a link, whose content nobody knows.
 
-    A pass by content, for fifty voices one check; a refusal for that upload only, so that dropping it again tries again.
+    A pass by content, for fifty voices one check; a fault for that upload only, so that dropping it again tries again.
     """
     portrait, model = order.portrait, order.model
     if not portrait.sha256:

@@ -82,7 +82,7 @@ class Evaluate:
         self._clock = clock
 
     # ------------------------------------------------------------------ one job
-    def job(self, job_id: str, name: Name | None = None) -> Job | None:
+    def job(self, job_id: str, name: Name | None = None) -> Job | None:  # noqa: C901  # one compare-and-swap, whole
         """Evaluate a job from what is there now; write and publish it if that changes it.
 
         Returns the job as it is now, or None when the files make none.
@@ -206,7 +206,7 @@ class Evaluate:
 
     def _seen(self, job: Job) -> Job:
         """Return the job as it is; what was to follow the provider's end has been looked at now."""
-        return replace(job, follow_up=False) if job.follow_up and not job.at_provider else job
+        return job.end_follow_up() if job.follow_up and not job.at_provider else job
 
     def _again(self, job: Job, found: Waiting | Rejected | Ready, now: float, held: str | None) -> Job:
         """Own files have come anew for a job that was sent."""
@@ -234,7 +234,7 @@ class Evaluate:
 
     # ------------------------------------------------------------------ a folder's jobs
     def folder_soon(self, name: Name, *, now: bool = False) -> None:
-        """After a picture or a settings.json came or went: re-evaluate the jobs that it may change, once it is quiet."""
+        """Re-evaluate the jobs that a picture or a settings.json may change, once it is quiet, or `now`."""
         folder = short_hash(name.folder)
         if set(self._table.open_in(folder, None, 2)[0]) <= {name.job}:
             return  # nobody but the job of the picture's own name, which has just been evaluated

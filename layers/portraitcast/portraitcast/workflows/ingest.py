@@ -109,7 +109,7 @@ class Ingest:
             if known is not None and upload.is_same_version(known):
                 if not upload.sequencer or (known.sequencer and not known.is_older_event_than(upload)):
                     return known, known
-                upload = self._told_again(upload, known)
+                upload = self._known_again(upload, known)
             elif known is not None and upload.is_older_event_than(known):
                 return known, known
             try:
@@ -119,8 +119,8 @@ class Ingest:
             return upload, known
         raise TryLaterError(f"{name.key} is being noted by too many at once")
 
-    def _told_again(self, upload: Upload, known: Upload) -> Upload:
-        """What is known was told of by a newer event: the order of events goes on, and nothing else does.
+    def _known_again(self, upload: Upload, known: Upload) -> Upload:
+        """A newer event is about what is known: the order of events goes on, and nothing else does.
 
         Where versions have no ids, a second event about the same bytes is a second upload of them.
         """
@@ -135,17 +135,18 @@ class Ingest:
         unclear = arrival.version == NO_VERSION and not arrival.etag
         if arrival.version is None or arrival.bytes is None or arrival.removed or old or unclear:
             return self._there_now(name, arrival)
-        told = Upload(
-            *(name, arrival.version, arrival.bytes, self._clock(), arrival.etag, arrival.sequencer), unread=name.kind.is_settings
+        found = Upload(
+            *(name, arrival.version, arrival.bytes, self._clock(), arrival.etag, arrival.sequencer),
+            unread=name.kind.is_settings,
         )
-        if known is None or told.is_same_version(known) or told.follows(known):
-            return told
+        if known is None or found.is_same_version(known) or found.follows(known):
+            return found
         return self._there_now(name, arrival)
 
     def _there_now(self, name: Name, arrival: Arrival) -> Upload:
         there = self._reading.there_now(name)
-        is_told_of = there.deleted if arrival.removed else there.version == arrival.version
-        return replace(there, sequencer=arrival.sequencer) if is_told_of else there
+        is_its_event = there.deleted if arrival.removed else there.version == arrival.version
+        return replace(there, sequencer=arrival.sequencer) if is_its_event else there
 
     def _read(self, upload: Upload) -> None:
         """Read a settings JSON, or what has taken its place meanwhile."""
