@@ -333,6 +333,7 @@ class World:
         self._sequence = itertools.count(1)
         self.dead: list[Message] = []
         self.handled: list[Message] = []
+        self.expected: tuple[type[Exception], ...] = (TryLaterError, MessageError)  # what may become of a message
 
         self.table = make_table()
         self.s3 = make_bucket(UPLOADS, versioning)
@@ -469,7 +470,7 @@ class World:
         received = Received.from_text(json.dumps(message), self.clock())
         try:
             self.submit.handle(received, ends_at)
-        except (TryLaterError, MessageError):
+        except self.expected:
             self._give_again(message, receives)
         except Died:
             self._give_again(message, receives)
