@@ -177,6 +177,13 @@ def items(pk: str) -> list[dict[str, Any]]:
     return list(answer["Items"])
 
 
+def forget(key: str) -> None:
+    """Let what the table knows of a file expire."""
+    name = named(key)
+    (item,) = [i for i in items(f"JOB#{name.job}") if i.get("key") == {"S": key}]
+    client("dynamodb").delete_item(TableName=TABLE, Key={"pk": item["pk"], "sk": item["sk"]})
+
+
 @contextmanager
 def on_call(service: str, event: str, do: Callable[..., Any]) -> Iterator[None]:
     """Have a function called at one of botocore's events meanwhile, before moto is."""
@@ -562,12 +569,13 @@ class World:
             self.post({"sweep": True})
         self.run()
 
-    def delete(self, key: str) -> Message:
-        """Delete a file; its event is on its way."""
+    def delete(self, key: str, *, told: bool = True) -> Message:
+        """Delete a file and return S3's event; it is on its way if it is to be `told`."""
         answer = self.s3.delete_object(Bucket=UPLOADS, Key=key)
         name = "ObjectRemoved:Delete" if self._versioning is UNVERSIONED else "ObjectRemoved:DeleteMarkerCreated"
         event = self._event(key, name, self._version(answer))
-        self.post(event)
+        if told:
+            self.post(event)
         return event
 
     def _version(self, answer: dict[str, Any]) -> dict[str, str]:
