@@ -24,27 +24,21 @@ MODEL = "emo-v1"
 FEW, MANY = 30, 1500
 
 
-def pictures(world: World, count: int) -> None:
-    """Fill a folder with pictures as many events would, in fewer calls."""
-    folder = short_hash("acme")
-    note(world, "acme/0.png")
-    _write(
-        [
-            {
-                "pk": {"S": f"FOLDER#{folder}"},
-                "sk": {"S": f"PICTURE#{short_hash(str(n))}"},
-                "key": {"S": f"acme/{n}.png"},
-            }
-            for n in range(1, count)
-        ]
-    )
+def pictures(world: World, first: int, last: int) -> None:
+    """Put so many more pictures into a folder, as their events would, in fewer calls."""
+    folder = f"FOLDER#{short_hash('acme')}"
+    listed = [
+        {"pk": {"S": folder}, "sk": {"S": f"PICTURE#{short_hash(str(n))}"}, "key": {"S": f"acme/{n}.png"}}
+        for n in range(first, last)
+    ]
+    _write(listed)
     client("dynamodb").update_item(
         TableName=TABLE,
-        Key={"pk": {"S": f"FOLDER#{folder}"}, "sk": {"S": "STATE"}},
-        UpdateExpression="ADD pictures :more",
-        ExpressionAttributeValues={":more": {"N": str(count - 1)}},
+        Key={"pk": {"S": folder}, "sk": {"S": "STATE"}},
+        UpdateExpression="SET images_at = :now ADD pictures :more, changes :more",
+        ExpressionAttributeValues={":more": {"N": str(last - first)}, ":now": {"N": repr(world.clock())}},
     )
-    assert world.table.folder(folder).pictures == count
+    assert world.table.folder(short_hash("acme")).pictures == last
 
 
 def note(world: World, key: str) -> None:
@@ -80,21 +74,11 @@ def reads_of(world: World, do: Callable[[], object]) -> int:
 
 # ---------------------------------------------------------------------- flat
 @pytest.mark.parametrize("own_picture", [True, False], ids=["own portrait", "no portrait"])
-def test_an_event_in_a_folder_of_thousands(make_world: Callable[..., World], *, own_picture: bool) -> None:
+def test_an_event_in_a_folder_of_thousands(world: World, *, own_picture: bool) -> None:
     """A voice's, a picture's and a settings' event read as much beside 1,500 pictures as beside 30."""
-    world = make_world()
-    pictures(world, FEW)
+    pictures(world, 0, FEW)
     few = _reads_in_the_folder(world, "few", own_picture=own_picture)
-    _write(
-        [
-            {
-                "pk": {"S": f"FOLDER#{short_hash('acme')}"},
-                "sk": {"S": f"PICTURE#{short_hash(str(n))}"},
-                "key": {"S": f"acme/{n}.png"},
-            }
-            for n in range(FEW, MANY)
-        ]
-    )
+    pictures(world, FEW + own_picture, MANY)
     many = _reads_in_the_folder(world, "many", own_picture=own_picture)
     assert many <= few + 4, "the entries of the first job"
     assert many < 150
@@ -115,7 +99,7 @@ def _reads_in_the_folder(world: World, name: str, *, own_picture: bool) -> int:
 
 def test_the_count_of_a_full_folder_is_told(world: World) -> None:
     """Though no more than twenty of its pictures are read."""
-    pictures(world, MANY)
+    pictures(world, 0, MANY)
     world.advance(60)
     world.handle(world.put("acme/line.wav", voice()))
     candidates = world.its_report("acme/line")["candidates"]
