@@ -25,12 +25,12 @@ PORTRAITS = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 VOICES = (".mp3", ".wav")
 # Waits that suit one pair and a service that answers at once; the defaults suit AWS and the real service.
 PARAMETERS = {
-    "MinWaitSeconds": "1",
-    "MaxWaitSeconds": "2",
+    "MinPollSeconds": "1",
+    "MaxPollSeconds": "2",
     "PairSeconds": "1",
     "SettleSeconds": "1",
-    "LookSeconds": "1",
-    "HoldSeconds": "1",
+    "ReconcileSeconds": "1",
+    "BreakerSeconds": "1",
 }
 GUARD_SECONDS = 300  # ours: no voice that the service takes needs a third of it here
 ENDS = ("done", "rejected", "failed", "withdrawn")

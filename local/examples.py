@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
 EXAMPLES = ROOT / "docs" / "examples"
 GUARD_SECONDS = 120  # ours: against hanging only
-# Short looks; the rest as it is on AWS, so that reports say what they say there.
-PARAMETERS = {"MinWaitSeconds": "1", "MaxWaitSeconds": "2", "PairSeconds": "1"}
+# Short intervals; the rest as it is on AWS, so that reports say what they say there.
+PARAMETERS = {"MinPollSeconds": "1", "MaxPollSeconds": "2", "PairSeconds": "1"}
 VOICE, PORTRAIT = (SAMPLES / "voice.mp3").read_bytes(), (SAMPLES / "portrait.png").read_bytes()
 TROUBLE = {"code": "InternalError.Algo", "message": "An internal error has occurred during algorithm execution."}
 

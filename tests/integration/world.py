@@ -33,7 +33,7 @@ from moto.stepfunctions.models import stepfunctions_backends
 from PIL import Image, PngImagePlugin
 
 from portraitcast.adapters.buckets import NO_VERSION, Results, Uploads
-from portraitcast.adapters.dashscope import DashScope
+from portraitcast.adapters.dashscope import Created, DashScope
 from portraitcast.adapters.executions import ExecutionHistory, Executions
 from portraitcast.adapters.jobs_table import JobsTable
 from portraitcast.adapters.notifications import Notifications
@@ -43,6 +43,7 @@ from portraitcast.adapters.records import from_plain, to_plain
 from portraitcast.bootstrap import deliver, submit
 from portraitcast.domain.execution import Execution
 from portraitcast.domain.job import Inputs, Job, iso
+from portraitcast.domain.models import DEFAULT, MODELS, Boxes
 from portraitcast.domain.uploads import Name, classify
 from portraitcast.errors import MessageError, TryLaterError
 from portraitcast.workflows.create_task import Limits
@@ -144,7 +145,8 @@ def table_definition() -> dict[str, Any]:
 @cache
 def client(service: str) -> Any:
     """Return a client; making one takes longer than most tests, and moto forgets everything between them anyhow."""
-    return boto3.client(service, region_name=REGION, aws_access_key_id="testing", aws_secret_access_key="testing")
+    keys = {"aws_access_key_id": "testing", "aws_secret_access_key": "testing"}
+    return boto3.client(service, region_name=REGION, **keys)  # type: ignore[call-overload]  # any service
 
 
 def make_table() -> JobsTable:
@@ -334,7 +336,10 @@ class World:
         versioning: str | None = VERSIONED,
     ) -> None:
         self.sim = sim
+        self.files = links
         self.offset = 0.0
+        self.provider_ahead = 0.0
+        self.function_ends_at = 0.0  # when Lambda kills the submit that runs now
         self._due: list[tuple[float, int, str, Any]] = []
         self._order = itertools.count()
         self._sequence = itertools.count(1)
@@ -435,11 +440,20 @@ class World:
     def advance(self, seconds: float) -> None:
         """Let time pass for the product and the provider."""
         self.offset += seconds
-        self.sim.set(clock_offset_seconds=self.offset)
+        self.sim.set(clock_offset_seconds=self.offset + self.provider_ahead)
+
+    def skew_provider(self, seconds: float) -> None:
+        """Let the provider's clock be so far ahead of ours."""
+        self.provider_ahead = seconds
+        self.advance(0)
+
+    def advance_to_beijing_midnight(self, *, before: float = 0.0) -> None:
+        """Let time pass until so many seconds before the provider's next day begins; a negative number is after it."""
+        self.advance(-(self.clock() + 8 * 3600) % 86_400 - before)
 
     def post(self, message: Message, *, after: float = 0.0) -> None:
         """Put a message into the uploads queue."""
-        self._push(self.clock() + after, "message", (message, 0))
+        self._push(self.clock() + after, "message", (message, 0, self.clock()))
 
     def _push(self, due: float, kind: str, what: Any) -> None:
         heapq.heappush(self._due, (due, next(self._order), kind, what))
@@ -471,29 +485,29 @@ class World:
         """Dispatch now, as every message makes submit do."""
         self.submit.dispatch(self.clock() + SUBMIT_SECONDS)
 
-    def _message(self, message: Message, receives: int) -> None:
+    def _message(self, message: Message, receives: int, sent_at: float) -> None:
         self.handled.append(message)
-        ends_at = self.clock() + SUBMIT_SECONDS
-        received = Received.from_text(json.dumps(message), self.clock())
+        self.function_ends_at = self.clock() + SUBMIT_SECONDS
+        received = Received.from_text(json.dumps(message), sent_at)
         try:
-            self.submit.handle(received, ends_at)
+            self.submit.handle(received, self.function_ends_at)
         except self.expected:
-            self._give_again(message, receives)
+            self._give_again(message, receives, sent_at)
         except Died:
-            self._give_again(message, receives)
+            self._give_again(message, receives, sent_at)
             return
         if not received.asks_to_dispatch:
             return
         try:
-            self.submit.dispatch(self.clock() + SUBMIT_SECONDS)
+            self.submit.dispatch(self.function_ends_at)
         except Died:  # before Lambda could say that the message was handled
-            self._give_again(message, receives)
+            self._give_again(message, receives, sent_at)
 
-    def _give_again(self, message: Message, receives: int) -> None:
+    def _give_again(self, message: Message, receives: int, sent_at: float) -> None:
         if receives + 1 >= RECEIVES:
             self.dead.append(message)
         else:
-            self._push(self.clock() + VISIBILITY, "message", (message, receives + 1))
+            self._push(self.clock() + VISIBILITY, "message", (message, receives + 1, sent_at))
 
     # ------------------------------------------------------------------ what Step Functions does
     def _executions(self) -> list[Any]:
@@ -562,6 +576,34 @@ class World:
         self.drop(f"{name}.png", portrait())
         self.drop(f"{name}.wav", voice(seconds, pitch=pitch))
 
+    def rendering(self, *names: str) -> None:
+        """Bring jobs to the provider and keep their tasks there: the first RUNNING, the others PENDING."""
+        self.sim.set(manual=True)
+        for n, name in enumerate(names):
+            self.drop_pair(name, pitch=0.08 + n / 50)
+            self.run(8)
+            assert self.status(name) == "rendering"
+
+    def finish_tasks(self) -> None:
+        """Let the tasks that `rendering` keeps end, and wait until they have."""
+        self.sim.set(manual=False)
+        self.sim.wait_for(lambda s: not any(t["status"] in {"PENDING", "RUNNING"} for t in s["tasks"]))
+
+    def foreign_task(self, *, seconds: float = 0.4, key: str | None = None) -> str:
+        """Let somebody else create a task with the same account; returns its id."""
+        self.s3.put_object(Bucket=UPLOADS, Key=".theirs/v.wav", Body=voice(seconds))
+        self.s3.put_object(Bucket=UPLOADS, Key=".theirs/p.png", Body=portrait())
+        theirs = DashScope(self.sim.base_url, lambda: key or self.sim.account.settings.api_key)
+        made = theirs.create(
+            MODELS[DEFAULT],
+            image_url=f"{self.files.origin}/.theirs/p.png",
+            audio_url=f"{self.files.origin}/.theirs/v.wav",
+            boxes=Boxes((100, 50, 300, 250), (0, 0, 400, 400)),
+            parameters={},
+        )
+        assert isinstance(made, Created)
+        return made.task_id
+
     def sweep(self, times: int = 6) -> None:
         """Let the schedule come so many times, and everything happen."""
         for _ in range(times):
@@ -621,6 +663,20 @@ class World:
         report = self.report(name)
         return report["error"]["code"] if report and report["error"] else None
 
+    def held(self, name: str) -> str | None:
+        """Return why a queued job waits as its report says it."""
+        report = self.report(name)
+        return report["queue"]["held"] if report and report["queue"] else None
+
+    def execution_of(self, name: str) -> str:
+        """Return the name of a job's current execution."""
+        return self.job(name).execution_name
+
+    def video_versions(self, name: str) -> int:
+        """Return how often a job's video was put."""
+        listed = self.s3.list_object_versions(Bucket=RESULTS, Prefix=f"{name}.mp4").get("Versions", [])
+        return sum(version["Key"] == f"{name}.mp4" for version in listed)
+
     def video(self, name: str) -> bytes | None:
         """Return a job's video, or None when there is none."""
         with suppress(self.s3.exceptions.NoSuchKey):
@@ -658,6 +714,23 @@ class World:
     def requests(self, endpoint: str) -> int:
         """Return how many calls of an endpoint the provider got."""
         return int(self.sim.state()["counters"]["requests"].get(endpoint, 0))
+
+    def instead(self, owner: Any, method: str, do: Callable[..., Any]) -> Callable[[], None]:
+        """Let `do(real, …)` stand for a method, which is its first argument; returns the cure."""
+        real = getattr(owner, method)
+        setattr(owner, method, lambda *args, **kwargs: do(real, *args, **kwargs))
+        return lambda: setattr(owner, method, real)
+
+    def fails(self, owner: Any, method: str, times: int | None = None) -> Callable[[], None]:
+        """Let AWS refuse the first calls of a method, or all; returns the cure."""
+        calls = itertools.count(1)
+
+        def call(real: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+            if times is None or next(calls) <= times:
+                raise TryLaterError("AWS refuses")
+            return real(*args, **kwargs)
+
+        return self.instead(owner, method, call)
 
     def dies(self, owner: Any, method: str, *, after: bool = False, nth: int = 1) -> Callable[[], None]:
         """Let the n-th call of a method kill the process, before or after it took effect; returns the cure."""

@@ -18,17 +18,17 @@ from stack import StackError, deploy
 if TYPE_CHECKING:
     from pathlib import Path
 
-KNOWN = {"MaxTasksInFlight": {}, "MinWaitSeconds": {}}
+KNOWN = {"MaxTasksInFlight": {}, "MinPollSeconds": {}}
 
 
 def test_params_are_split_at_spaces() -> None:
-    wished = read_parameters("MaxTasksInFlight=4  MinWaitSeconds=1", KNOWN)
-    assert wished == {"MaxTasksInFlight": "4", "MinWaitSeconds": "1"}
+    wished = read_parameters("MaxTasksInFlight=4  MinPollSeconds=1", KNOWN)
+    assert wished == {"MaxTasksInFlight": "4", "MinPollSeconds": "1"}
 
 
 @pytest.mark.parametrize("text", ["MaxTasks=4", "MaxTasksInFlight", "=4"])
 def test_a_parameter_that_the_stack_does_not_have_is_refused_with_those_it_has(text: str) -> None:
-    with pytest.raises(RunError, match="MaxTasksInFlight, MinWaitSeconds"):
+    with pytest.raises(RunError, match="MaxTasksInFlight, MinPollSeconds"):
         read_parameters(text, KNOWN)
 
 

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from package import read_template
-from portraitcast.errors import TryLaterError
 from portraitcast.adapters.download import ParameterError, listed_origins
-from portraitcast.domain.metrics import NAMESPACE, UNITS, account_metrics
-from portraitcast.domain.account import Slots
-from run import FUNCTIONS, OUTPUTS
+from portraitcast.domain.account import Account
+from portraitcast.domain.metrics import UNITS, account_metrics
+from portraitcast.errors import TryLaterError
+from run import OUTPUTS, function_names
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -49,18 +49,20 @@ QUEUES = of_type("AWS::SQS::Queue")
 TOPICS = of_type("AWS::SNS::Topic")
 ALARMS = of_type("AWS::CloudWatch::Alarm")
 RULES = of_type("AWS::Events::Rule")
+NAMESPACE = "Portraitcast"  # of the product's own metrics
 
 # ---------------------------------------------------------------- parameters and outputs
 
 # Default and least value, as the product promises them; None where there is no least value.
 PARAMETERS: dict[str, tuple[object, int | None]] = {
+    "Architecture": ("arm64", None),
     "MaxTasksInFlight": (2, 1),
-    "MinWaitSeconds": (15, 1),
-    "MaxWaitSeconds": (120, 1),
+    "MinPollSeconds": (15, 1),
+    "MaxPollSeconds": (120, 1),
     "PairSeconds": (3, 0),
     "SettleSeconds": (15, 0),
-    "LookSeconds": (60, 1),
-    "HoldSeconds": (60, 1),
+    "ReconcileSeconds": (60, 1),
+    "BreakerSeconds": (60, 1),
     "SweepMinutes": (5, 1),
     "DailyBudgetCny": (0, 0),
     "NotificationEmail": ("", None),
@@ -82,15 +84,15 @@ def test_every_parameter_is_described_and_shown_in_one_group_of_the_console() ->
 
 
 def test_no_timer_can_be_set_longer_than_a_message_can_be_delayed() -> None:
-    """SQS delays one 900 s at most (Amazon SQS, "Message timers"); the second look comes at five times the first."""
+    """SQS delays one 900 s at most (Amazon SQS, "Message timers"); the list is read again at five times ReconcileSeconds."""
     most = {name: p.get("MaxValue") for name, p in TEMPLATE["Parameters"].items()}
-    assert all(most[name] <= 900 for name in ("PairSeconds", "SettleSeconds", "HoldSeconds"))
-    assert most["LookSeconds"] * 5 <= 900
+    assert all(most[name] <= 900 for name in ("PairSeconds", "SettleSeconds", "BreakerSeconds"))
+    assert most["ReconcileSeconds"] * 5 <= 900
 
 
 def test_the_outputs_name_everything_that_the_local_run_and_the_pages_use() -> None:
     outputs = TEMPLATE["Outputs"]
-    assert set(outputs) == {*OUTPUTS.values(), *FUNCTIONS.values()}
+    assert set(outputs) == {*OUTPUTS.values(), *(f"{name}Name" for name in function_names(TEMPLATE).values())}
     pages = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
     used = {name for page in pages for name in re.findall(r"\bstack ([A-Z]\w+)\)", page.read_text("utf-8"))}
     assert used
@@ -283,7 +285,25 @@ def test_the_key_is_in_no_functions_environment() -> None:
         TEMPLATE["Globals"]["Function"]["Environment"]["Variables"],
         *(f.get("Environment", {}).get("Variables", {}) for f in FUNCTION_RESOURCES.values()),
     ]
-    assert [name for each in variables for name in each if "KEY" in name] == ["API_KEY_SECRET_ARN"]
+    named = {name: value for each in variables for name, value in each.items() if "KEY" in name}
+    assert [name for name, value in named.items() if value != {"Ref": "AWS::NoValue"}] == ["API_KEY_SECRET_ARN"]
+
+
+def test_names_that_lambda_sets_itself_have_no_value() -> None:
+    """They are named for `sam local invoke --env-vars`; a value would make Lambda refuse the function."""
+    variables = TEMPLATE["Globals"]["Function"]["Environment"]["Variables"]
+    reserved = {name: value for name, value in variables.items() if name.startswith("AWS_")}
+    assert {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_REGION"} <= set(reserved)
+    assert all(value == {"Ref": "AWS::NoValue"} for value in reserved.values())
+
+
+def test_one_processor_goes_through_functions_and_layers() -> None:
+    chosen = {"Ref": "Architecture"}
+    assert TEMPLATE["Globals"]["Function"]["Architectures"] == [chosen]
+    assert [f for f in FUNCTION_RESOURCES.values() if "Architectures" in f] == []
+    for name, layer in of_type("AWS::Serverless::LayerVersion").items():
+        assert layer["CompatibleArchitectures"] == [chosen]
+        assert RESOURCES[name]["Metadata"]["BuildArchitecture"] == chosen
 
 
 # ---------------------------------------------------------------- people's files
@@ -319,10 +339,10 @@ LAMBDAS_OWN_TROUBLES = {
 }
 
 
-def way(looks: list[bool], deliveries: list[bool]) -> list[str]:
-    """Return the states that an execution goes through, by what looks (ended?) and deliveries (told?) answer."""
-    answers = {"Look": iter(looks), "Deliver": iter(deliveries)}
-    fields = {"Look": "ended", "Deliver": "told"}
+def way(polls: list[bool], deliveries: list[bool]) -> list[str]:
+    """Return the states that an execution goes through, by what polls (ended?) and deliveries (published?) answer."""
+    answers = {"Poll": iter(polls), "Deliver": iter(deliveries)}
+    fields = {"Poll": "ended", "Deliver": "published"}
     state: dict[str, bool] = {}
     name, gone = MACHINE["StartAt"], []
     while True:
@@ -341,15 +361,15 @@ def way(looks: list[bool], deliveries: list[bool]) -> list[str]:
                 name = current["Next"]
 
 
-def test_the_machine_waits_looks_and_delivers_what_has_ended() -> None:
-    look = ["Wait", "Look", "HasItEnded"]
-    assert way([True], [True]) == [*look, "Deliver", "IsItTold", "Told"]
-    assert way([False, False, True], [True]) == [*look, *look, *look, "Deliver", "IsItTold", "Told"]
+def test_the_machine_waits_polls_and_delivers() -> None:
+    poll = ["Wait", "Poll", "HasItEnded"]
+    assert way([True], [True]) == [*poll, "Deliver", "IsItPublished", "Done"]
+    assert way([False, False, True], [True]) == [*poll, *poll, *poll, "Deliver", "IsItPublished", "Done"]
 
 
-def test_what_could_not_be_told_goes_back_into_the_wait() -> None:
-    assert way([True, True], [False, True])[3:6] == ["Deliver", "IsItTold", "Wait"]
-    assert way([True, True], [False, True])[-1] == "Told"
+def test_what_is_not_published_goes_back_into_the_wait() -> None:
+    assert way([True, True], [False, True])[3:6] == ["Deliver", "IsItPublished", "Wait"]
+    assert way([True, True], [False, True])[-1] == "Done"
 
 
 def test_the_machine_waits_as_long_as_the_last_answer_says() -> None:
@@ -372,11 +392,11 @@ def test_passing_troubles_of_aws_are_tried_again_with_full_jitter_and_no_others(
     assert retry["MaxAttempts"] >= 3
 
 
-def test_a_look_that_breaks_to_the_end_is_handed_to_deliver_with_its_state() -> None:
-    assert STATES["Look"]["Catch"] == [{"ErrorEquals": ["States.ALL"], "ResultPath": "$.error", "Next": "Deliver"}]
+def test_a_broken_poll_is_handed_to_deliver() -> None:
+    assert STATES["Poll"]["Catch"] == [{"ErrorEquals": ["States.ALL"], "ResultPath": "$.error", "Next": "Deliver"}]
 
 
-def test_an_execution_that_failed_means_that_nobody_was_told() -> None:
+def test_a_failed_execution_has_published_nothing() -> None:
     assert "Catch" not in STATES["Deliver"]
     assert [name for name, state in STATES.items() if state["Type"] == "Fail"] == []
     pattern = RULES["BadEndRule"]["EventPattern"]
@@ -516,7 +536,7 @@ def test_an_alarm_tells_the_operators(alarm: str) -> None:
 def test_an_alarm_on_what_sweeps_measure_lasts_until_the_next_sweep_and_others_rest_without_measurements(
     alarm: str,
 ) -> None:
-    swept = ALARMS[alarm]["MetricName"] in account_metrics(Slots(), 0, 0.0)
+    swept = ALARMS[alarm]["MetricName"] in account_metrics(Account(), 0, 0.0)
     assert ALARMS[alarm]["TreatMissingData"] == ("ignore" if swept else "notBreaching")
 
 
@@ -556,7 +576,7 @@ def test_every_function_and_the_machine_are_traced_by_their_services_and_no_sdk_
     assert of_type("AWS::Serverless::StateMachine")["StateMachine"]["Tracing"] == {"Enabled": True}
     assert "aws-xray-sdk" not in (ROOT / "layers" / "portraitcast" / "requirements.txt").read_text("utf-8")
     traced = {name for name, s in ALLOWED if "xray:PutTraceSegments" in listed(s["Action"])}
-    assert traced == {"SubmitRole", "StatusRole", "DeliverRole", "WatchRole"}
+    assert traced == {"SubmitRole", "StatusRole", "DeliverRole", "StateMachineRole"}
 
 
 def test_the_layer_is_made_by_its_own_makefile() -> None:

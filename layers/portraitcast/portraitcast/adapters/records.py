@@ -31,21 +31,21 @@ def to_plain(value: Any) -> Any:
 def from_plain(kind: type[T], plain: Mapping[str, Any]) -> T:
     """Return the dataclass of this kind that `to_plain` wrote."""
     hints: dict[str, Any] = _hints(kind)  # type: ignore[arg-type]  # a class is hashable
-    missing: dict[str, None] = _left_out(kind)  # type: ignore[arg-type]  # as above
-    return kind(**missing | {name: _typed(hint, plain[name]) for name, hint in hints.items() if name in plain})
+    read = {name: _typed(hint, plain[name]) for name, hint in hints.items() if name in plain}
+    return kind(**{**_left_out(kind), **read})  # type: ignore[arg-type]  # a class is hashable
+
+
+@cache
+def _left_out(kind: Any) -> dict[str, None]:
+    """Return the fields without a default that `to_plain` leaves out where they are None."""
+    bare = [f.name for f in fields(kind) if f.default is MISSING and f.default_factory is MISSING]
+    return {name: None for name in bare if type(None) in get_args(_hints(kind)[name])}
 
 
 @cache
 def _hints(kind: Any) -> dict[str, Any]:
     hints = get_type_hints(kind)
     return {f.name: hints[f.name] for f in fields(kind)}
-
-
-@cache
-def _left_out(kind: Any) -> dict[str, None]:
-    """Return the fields without a default that may be None, and are left out then."""
-    needed = [f.name for f in fields(kind) if f.default is MISSING and f.default_factory is MISSING]
-    return {name: None for name in needed if type(None) in get_args(_hints(kind)[name])}
 
 
 def _typed(hint: Any, value: Any) -> Any:
