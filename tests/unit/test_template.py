@@ -83,7 +83,7 @@ def test_every_parameter_is_described_and_shown_in_one_group_of_the_console() ->
 
 
 def test_no_timer_can_be_set_longer_than_a_message_can_be_delayed() -> None:
-    """SQS delays one 900 s at most (Amazon SQS, "Message timers"); the list is read again at five times ReconcileSeconds."""
+    """SQS delays one 900 s at most (Amazon SQS, "Message timers"); the list is read anew at five times that."""
     most = {name: p.get("MaxValue") for name, p in TEMPLATE["Parameters"].items()}
     assert all(most[name] <= 900 for name in ("PairSeconds", "SettleSeconds", "BreakerSeconds"))
     assert most["ReconcileSeconds"] * 5 <= 900
