@@ -237,7 +237,7 @@ def package(
     beside
         Modules that a test lays beside the layer's, file name → content; they are no part of the layer.
     """
-    template = json.loads(json.dumps(built.template))
+    template: dict[str, Any] = json.loads(json.dumps(built.template))
     defaults = template.get("Globals", {}).get("Function", {})
     for name, properties in resources(template, "LayerVersion").items():
         properties["ContentUri"] = upload(zipped(layer_files(built, name)), ".zip")

@@ -10,21 +10,21 @@ from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
-from simulator import inputs
-from simulator.account import VIDEO_MODEL
+from simulator import inputs, storage
 from simulator.errors import ApiError, InputError
+from simulator.models import CHECKS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from email.message import Message
 
     from simulator.account import Account, Task
     from simulator.inputs import Box
+    from simulator.models import Model, Rule
 
     Answer = tuple[int, dict[str, Any]]
 
 BASE: Final = "/api/v1"
-CHECK_MODEL: Final = "emo-detect-v1"
 BEIJING: Final = timezone(timedelta(hours=8))
 LONGEST_WINDOW: Final = timedelta(hours=24)  # of a list
 LARGEST_PAGE: Final = 100  # ours: the service's is not documented
@@ -53,6 +53,8 @@ def route(method: str, path: str) -> tuple[str, str | None] | None:
     endpoint = {
         ("POST", f"{BASE}/services/aigc/image2video/face-detect"): "check",
         ("POST", f"{BASE}/services/aigc/image2video/video-synthesis"): "create",
+        ("POST", f"{BASE}/services/aigc/image2video/video-synthesis/"): "create",
+        ("GET", f"{BASE}/uploads"): "policy",
         ("GET", f"{BASE}/tasks"): "list",
         ("GET", f"{BASE}/tasks/"): "list",
     }.get((method, path))
@@ -78,17 +80,20 @@ class Api:
         Whose tasks these are.
     link : Callable[[str], str]
         Makes a link to the video of a task id.
+    upload_host : str
+        Where forms of the temporary storage are posted to.
     """
 
-    def __init__(self, account: Account, link: Callable[[str], str]) -> None:
+    def __init__(self, account: Account, link: Callable[[str], str], upload_host: str) -> None:
         self._account = account
         self._link = link
+        self._upload_host = upload_host
 
     def answer(self, call: Call) -> Answer:
         """Give HTTP status and JSON body."""
         try:
             scheme, _, api_key = call.headers.get("Authorization", "").partition(" ")
-            self._account.admit(call.endpoint, api_key if scheme == "Bearer" else "")
+            self._account.admit(call.endpoint, api_key if scheme == "Bearer" else "", _model_in(call))
             made: Answer = getattr(self, f"_{call.endpoint}")(call, api_key)
         except ApiError as error:
             return refusal(error)
@@ -97,42 +102,93 @@ class Api:
     def _check(self, call: Call, _: str) -> Answer:
         if call.headers.get("X-DashScope-Async"):
             raise ApiError(403, "AccessDenied", "current user api does not support asynchronous calls.")
-        order = _order(call, CHECK_MODEL, {"image_url"}, {"ratio"})
-        url = _link_in(order["input"], "image_url")
-        ratio = order["parameters"].get("ratio")
-        if ratio not in {"1:1", "3:4"}:
-            raise _invalid("The ratio is required." if ratio is None else "The ratio is invalid.")
-        settings = self._account.settings
+        order = _order(call)
+        model = CHECKS.get(order["model"]) if isinstance(order["model"], str) else None
+        if model is None:
+            raise ApiError(404, "ModelNotFound", "Model not exist.")
+        _only(order, {"image_url"}, set(model.check_rules))
+        url = self._link_in(call, order["input"], "image_url", model.check_name)
+        given = _parameters(order["parameters"], model.check_rules)
+        if "ratio" in model.check_rules and "ratio" not in given:
+            raise _invalid("The ratio is required.")
         try:
-            download = inputs.fetch(url, settings.download_seconds, inputs.PICTURE_MAX_BYTES)
-            image = inputs.open_portrait(download)
+            download = self._account.fetch(url, model.check_name, model.picture_bytes)
+            image = inputs.open_portrait(download, model)
             inputs.who_is_in(image)
         except InputError as error:
-            if not error.code.startswith("InvalidFile.") or settings.refused_check_status != 200:
+            status = self._account.settings.refused_check_status
+            if not error.code.startswith("InvalidFile.") or status != 200:
                 raise ApiError(400, error.code, error.message) from error
-            output: dict[str, Any] = {"check_pass": False, "code": error.code, "message": error.message}
+            output = _refused_portrait(model, error)
         else:
-            face, ext = inputs.boxes(image.size, ratio)
-            output = {"check_pass": True, "face_bbox": list(face), "ext_bbox": list(ext)}
+            output = {model.verdict: True}
+            if model.boxes:
+                face, ext = inputs.boxes(image.size, given["ratio"])
+                output |= {"face_bbox": list(face), "ext_bbox": list(ext)}
+            elif model.verdict == "pass":
+                output |= {"message": "success"}
+            else:
+                output |= {"humanoid": True}
+        self._account.charge_check(model.check_name)
         return 200, {"output": output, "usage": {"image_count": 1}, "request_id": str(uuid.uuid4())}
 
     def _create(self, call: Call, api_key: str) -> Answer:
         if call.headers.get("X-DashScope-Async") != "enable":
             raise ApiError(403, "AccessDenied", "current user api does not support synchronous calls.")
-        order = _order(call, VIDEO_MODEL, {"image_url", "audio_url", "face_bbox", "ext_bbox"}, {"style_level"})
-        style = order["parameters"].get("style_level", "normal")
-        if style not in ("normal", "calm", "active"):
-            raise _invalid("The style_level is invalid.")
+        order = _order(call)
+        model = self._account.model(order["model"])
+        if model is None:
+            raise ApiError(404, "ModelNotFound", "Model not exist.")
+        _only(order, set(model.inputs), set(model.rules))
         given = order["input"]
+        rules = {name: rule.default for name, rule in model.rules.items()}
         task = self._account.create(
             api_key=api_key,
-            image_url=_link_in(given, "image_url"),
-            audio_url=_link_in(given, "audio_url"),
-            face_bbox=_box_in(given, "face_bbox"),
-            ext_bbox=_box_in(given, "ext_bbox"),
-            style_level=style,
+            model=order["model"],
+            image_url=self._link_in(call, given, "image_url", order["model"]),
+            audio_url=self._link_in(call, given, "audio_url", order["model"]),
+            face_bbox=_box_in(given, "face_bbox") if model.boxes else None,
+            ext_bbox=_box_in(given, "ext_bbox") if model.boxes else None,
+            parameters=rules | _parameters(order["parameters"], model.rules),
         )
         return 200, {"output": {"task_id": task.id, "task_status": task.status}, "request_id": task.request_id}
+
+    def _policy(self, call: Call, api_key: str) -> Answer:
+        if call.query.get("action") != "getPolicy" or set(call.query) != {"action", "model"}:
+            raise _invalid("action=getPolicy and model are required.")
+        name = call.query["model"]
+        if self._account.model(name) is None and name not in CHECKS:
+            raise ApiError(404, "ModelNotFound", "Model not exist.")
+        account = self._account
+        with account.changed:
+            data = account.storage.policy(
+                name,
+                account.owner(api_key) or "",
+                self._upload_host,
+                seconds=account.settings.policy_seconds,
+                max_mb=account.settings.upload_max_mb,
+            )
+        return 200, {"request_id": str(uuid.uuid4()), "data": data}
+
+    def _link_in(self, call: Call, given: dict[str, Any], name: str, model: str) -> str:
+        """Read a link: http, https, or with its header a file of the temporary storage that is for this model."""
+        url = given.get(name)
+        if not isinstance(url, str) or not url:
+            raise _invalid(f"Field required: input.{name}")
+        if url.startswith(storage.SCHEME) and call.headers.get("X-DashScope-OssResourceResolve") == "enable":
+            account = self._account
+            with account.changed:
+                if account.storage.find(url, model, "", seconds=account.settings.stored_seconds) is None:
+                    raise storage.refused(name)
+            return url
+        try:
+            parts = urlsplit(url)
+            known = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+        except ValueError:  # a port that isn't one, half an IPv6 address
+            known = False
+        if not known:
+            raise ApiError(400, "InvalidURL", f"The {name} is invalid: only HTTP and HTTPS links are supported.")
+        return url
 
     def _query(self, call: Call, _: str) -> Answer:
         task = self._account.find(call.task_id or "")
@@ -159,7 +215,12 @@ class Api:
         if task.status == "SUCCEEDED" and task.video:
             if not self._account.faults.take("no_link", "query", task.id, task.text):
                 answer["output"]["results"] = {"video_url": self._link(task.id)}
-            answer["usage"] = {"video_duration": round(task.video.seconds, 2), "video_ratio": task.video.ratio}
+            seconds = round(task.video.seconds, 2)
+            # Two pages of wan2.2-s2v name the length differently; the other models' don't.
+            wan = task.video.ratio == "standard" and "resolution" in task.parameters
+            answer["usage"] = (
+                {"duration": seconds} if wan else {"video_duration": seconds, "video_ratio": task.video.ratio}
+            )
         return 200, answer
 
     def _cancel(self, call: Call, _: str) -> Answer:
@@ -231,7 +292,7 @@ def _row(task: Task) -> dict[str, Any]:
         "request_id": task.request_id,
         "status": task.status,
         "task_id": task.id,
-        "model_name": VIDEO_MODEL,
+        "model_name": task.model,
     }
     return {name: value for name, value in row.items() if value is not None}
 
@@ -240,42 +301,60 @@ def _invalid(message: str) -> ApiError:
     return ApiError(400, "InvalidParameter", message)
 
 
-def _order(call: Call, model: str, input_fields: set[str], parameter_fields: set[str]) -> dict[str, Any]:
-    """Read a JSON body of model, input and parameters, with no field that isn't known."""
+def _model_in(call: Call) -> str:
+    """Tell which model a call is for, where the service counts calls by model."""
+    if call.endpoint == "policy":
+        return call.query.get("model", "")
+    if call.endpoint not in {"check", "create"}:
+        return ""
+    try:
+        return str(json.loads(call.body)["model"])
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return ""
+
+
+def _refused_portrait(model: Model, error: InputError) -> dict[str, Any]:
+    """Word a refused portrait as the model's page does."""
+    if model.boxes:
+        return {model.verdict: False, "code": error.code, "message": error.message}
+    if model.verdict == "pass":
+        no_face = error.code == "InvalidFile.NoHuman"
+        return {model.verdict: False, "message": "No human face detected." if no_face else error.message}
+    return {model.verdict: False, "humanoid": error.code != "InvalidFile.NoHuman"}
+
+
+def _order(call: Call) -> dict[str, Any]:
+    """Read a JSON body of model, input and parameters."""
     content_type = call.headers.get("Content-Type", "").partition(";")[0].strip().lower()
     if content_type != "application/json":
         raise _invalid("The Content-Type must be application/json.")
     try:
         order = json.loads(call.body)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise _invalid("The request body is not valid JSON.") from error
     if not isinstance(order, dict):
         raise _invalid("The request body must be a JSON object.")
     order.setdefault("parameters", {})
+    order.setdefault("model", None)
     if not isinstance(order.get("input"), dict) or not isinstance(order["parameters"], dict):
         raise _invalid("input and parameters must be JSON objects.")
+    return order
+
+
+def _only(order: dict[str, Any], input_fields: set[str], parameter_fields: set[str]) -> None:
+    """Refuse every field that the model's page doesn't name."""
     unknown = {str(name) for name in order if name not in {"model", "input", "parameters"}}
     unknown |= {f"input.{name}" for name in order["input"] if name not in input_fields}
     unknown |= {f"parameters.{name}" for name in order["parameters"] if name not in parameter_fields}
     if unknown:
         raise _invalid(f"Unknown fields: {', '.join(sorted(unknown))}.")
-    if order.get("model") != model:
-        raise ApiError(404, "ModelNotFound", "Model not exist.")
-    return order
 
 
-def _link_in(given: dict[str, Any], name: str) -> str:
-    url = given.get(name)
-    if not isinstance(url, str) or not url:
-        raise _invalid(f"Field required: input.{name}")
-    try:
-        parts = urlsplit(url)
-        known = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # a port that isn't one, half an IPv6 address
-        known = False
-    if not known:
-        raise ApiError(400, "InvalidURL", f"The {name} is invalid: only HTTP and HTTPS links are supported.")
-    return url
+def _parameters(given: dict[str, Any], rules: Mapping[str, Rule]) -> dict[str, Any]:
+    for name, value in given.items():
+        if not rules[name].allows(value):
+            raise _invalid(f"The {name} is invalid.")
+    return given
 
 
 def _box_in(given: dict[str, Any], name: str) -> Box:

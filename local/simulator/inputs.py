@@ -18,9 +18,12 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from simulator.errors import InputError
+from simulator.models import MIB, MODELS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from simulator.models import Model
 
 type_of_suffix: Final = {".wav": "wav", ".mp3": "mp3"}
 type_of_content_type: Final = {
@@ -33,11 +36,7 @@ type_of_content_type: Final = {
 }
 PICTURE_SUFFIXES: Final = {"", ".jpg", ".jpeg", ".png", ".bmp", ".webp"}
 PICTURE_FORMATS: Final = {"JPEG", "MPO", "PNG", "BMP", "WEBP"}  # MPO: what some cameras put into a .jpg
-MIN_SIDE: Final = 400  # px, shorter side (EMO, image requirements)
-MAX_SIDE: Final = 7000  # px, longer side (EMO, image requirements)
-VOICE_MAX_BYTES: Final = 15 * 1_048_576  # EMO, audio requirements
-VOICE_MAX_SECONDS: Final = 60.0  # EMO, audio requirements
-PICTURE_MAX_BYTES: Final = 100 * 1_048_576  # ours: the service names none, this machine's memory does
+PICTURE_MAX_BYTES: Final = 100 * MIB  # ours where the service names none: this machine's memory does
 SAMPLE_RATE: Final = 44_100  # Hz, of the sound in the video
 SAYS_WHO: Final = "portraitcast-sim"  # name of the note in a picture that says who is in it
 
@@ -116,12 +115,17 @@ def fetch(url: str, seconds: float, max_bytes: int) -> Download:
             raise InputError("InvalidURL.ConnectionRefused", "The connection to the input was refused.") from error
         raise unable from error
     if data.tell() > max_bytes:
-        raise InputError("InvalidURL", f"File size is larger than {max_bytes // 1_048_576}MB.")
+        raise too_large(max_bytes)
     return Download(data.getvalue(), content_type, PurePosixPath(unquote(path)).suffix.lower())
 
 
-def open_portrait(download: Download) -> Image.Image:
-    """Decode a picture of an allowed type and size.
+def too_large(max_bytes: int) -> InputError:
+    """Give the refusal of a file that is too big."""
+    return InputError("InvalidURL", f"File size is larger than {round(max_bytes / MIB)}MB.")
+
+
+def open_portrait(download: Download, model: Model = MODELS["emo-v1"]) -> Image.Image:
+    """Decode a picture of a type and size that the model takes.
 
     Raises
     ------
@@ -133,8 +137,9 @@ def open_portrait(download: Download) -> Image.Image:
     )
     wrong_size = InputError(
         "InvalidFile.Resolution",
-        f"The size of input image is not satisfied: the short side must be at least {MIN_SIDE} pixels "
-        f"and the long side at most {MAX_SIDE} pixels.",
+        f"The size of input image is not satisfied: the short side must be at least {model.min_side} pixels "
+        f"and the long side at most {model.max_side} pixels"
+        + (f", with an aspect ratio of at most {model.max_ratio:g}." if model.max_ratio else "."),
     )
     if download.suffix not in PICTURE_SUFFIXES:
         raise wrong_type
@@ -146,7 +151,10 @@ def open_portrait(download: Download) -> Image.Image:
         raise wrong_type from error
     if image.format not in PICTURE_FORMATS:
         raise wrong_type
-    if min(image.size) < MIN_SIDE or max(image.size) > MAX_SIDE:
+    shorter, longer = sorted(image.size)
+    if shorter < model.min_side or longer > model.max_side:
+        raise wrong_size
+    if model.max_ratio is not None and longer > model.max_ratio * shorter:
         raise wrong_size
     try:
         image.load()
@@ -228,8 +236,8 @@ def declared_type(download: Download) -> str:
     return named
 
 
-def read_voice(download: Download) -> NDArray[np.float32]:
-    """Decode a voice.
+def read_voice(download: Download, model: Model = MODELS["emo-v1"]) -> NDArray[np.float32]:
+    """Decode a voice of a length that the model takes.
 
     Returns
     -------
@@ -239,7 +247,7 @@ def read_voice(download: Download) -> NDArray[np.float32]:
     Raises
     ------
     InputError
-        ``InvalidURL``: not what it says it is, damaged, empty, or longer than 60 s.
+        ``InvalidURL``: not what it says it is, damaged, empty, too long or too short.
     """
     named = declared_type(download)
     resampler = av.AudioResampler(format="flt", layout="mono", rate=SAMPLE_RATE)
@@ -253,7 +261,7 @@ def read_voice(download: Download) -> NDArray[np.float32]:
                 frames = resampler.resample(frame)
                 parts.extend(part.to_ndarray()[0] for part in frames)
                 length += sum(part.samples for part in frames)
-                if length > (VOICE_MAX_SECONDS + 1) * SAMPLE_RATE:
+                if length > (model.max_seconds + 1) * SAMPLE_RATE:
                     break  # far too long: hours of silence fit into 15 MB
             parts.extend(part.to_ndarray()[0] for part in resampler.resample(None))
     except av.FFmpegError as error:
@@ -261,8 +269,11 @@ def read_voice(download: Download) -> NDArray[np.float32]:
     if not parts:
         raise _wrong_voice_type()
     samples = np.concatenate(parts)
-    if len(samples) > VOICE_MAX_SECONDS * SAMPLE_RATE:
-        raise InputError("InvalidURL", "The input audio is longer than 60s.")
+    most, least = model.max_seconds * SAMPLE_RATE, model.min_seconds * SAMPLE_RATE
+    if len(samples) > most or (model.strict and len(samples) == most):
+        raise InputError("InvalidURL", f"The input audio is longer than {model.max_seconds:g}s.")
+    if len(samples) < least or (model.strict and len(samples) == least):
+        raise InputError("InvalidURL", f"The input audio is shorter than {model.min_seconds:g}s.")
     return samples
 
 

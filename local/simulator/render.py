@@ -10,7 +10,7 @@ import av
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-from simulator.inputs import SAMPLE_RATE, Box, ratio_of
+from simulator.inputs import SAMPLE_RATE, Box
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -24,6 +24,17 @@ LEVELS: Final = 16  # how many mouths are drawn, from shut to wide open
 
 
 @dataclass(frozen=True)
+class Plan:
+    """What a video shows of its picture."""
+
+    face: Box  # px, in the picture
+    cut: Box  # px, in the picture
+    size: tuple[int, int]  # width and height of the video, px; even
+    fps: int
+    ratio: str  # as the usage tells it
+
+
+@dataclass(frozen=True)
 class Video:
     """A finished video on disk."""
 
@@ -34,8 +45,8 @@ class Video:
     ratio: str
 
 
-def render(portrait: Image.Image, voice: NDArray[np.float32], face_bbox: Box, ext_bbox: Box, path: Path) -> Video:
-    """Render an MP4 (H.264 yuv420p, 15 fps, AAC) as long as the voice, index first.
+def render(portrait: Image.Image, voice: NDArray[np.float32], plan: Plan, path: Path) -> Video:
+    """Render an MP4 (H.264 yuv420p, AAC) as long as the voice, index first.
 
     Parameters
     ----------
@@ -43,38 +54,38 @@ def render(portrait: Image.Image, voice: NDArray[np.float32], face_bbox: Box, ex
         The whole picture.
     voice : NDArray[np.float32]
         Mono samples at ``SAMPLE_RATE``, shape (n,).
-    face_bbox, ext_bbox : Box
-        Face and cut-out in the picture, px.
+    plan : Plan
+        Face, cut-out, size and frame rate.
     path : Path
         Where it goes; written in place.
     """
-    ratio = ratio_of(ext_bbox)
-    width, height = SIZES[ratio]
-    cut = portrait.convert("RGB").resize((width, height), Image.Resampling.BICUBIC, box=ext_bbox, reducing_gap=2.0)
-    scale_x, scale_y = width / (ext_bbox[2] - ext_bbox[0]), height / (ext_bbox[3] - ext_bbox[1])
+    width, height = plan.size
+    cut = portrait.convert("RGB").resize(plan.size, Image.Resampling.BICUBIC, box=plan.cut, reducing_gap=2.0)
+    scale_x, scale_y = width / (plan.cut[2] - plan.cut[0]), height / (plan.cut[3] - plan.cut[1])
     face = (
-        (face_bbox[0] - ext_bbox[0]) * scale_x,
-        (face_bbox[1] - ext_bbox[1]) * scale_y,
-        (face_bbox[2] - ext_bbox[0]) * scale_x,
-        (face_bbox[3] - ext_bbox[1]) * scale_y,
+        (plan.face[0] - plan.cut[0]) * scale_x,
+        (plan.face[1] - plan.cut[1]) * scale_y,
+        (plan.face[2] - plan.cut[0]) * scale_x,
+        (plan.face[3] - plan.cut[1]) * scale_y,
     )
     mouths = [_speaking(cut, face, level / (LEVELS - 1)) for level in range(LEVELS)]
-    opening = mouth_opening(voice)
-    _encode((_sway(mouths[round(o * (LEVELS - 1))], n / FPS, o) for n, o in enumerate(opening)), voice, cut.size, path)
-    return Video(path, len(voice) / SAMPLE_RATE, width, height, ratio)
+    opening = mouth_opening(voice, plan.fps)
+    frames = (_sway(mouths[round(o * (LEVELS - 1))], n / plan.fps, o) for n, o in enumerate(opening))
+    _encode(frames, voice, cut.size, plan.fps, path)
+    return Video(path, len(voice) / SAMPLE_RATE, width, height, plan.ratio)
 
 
 def still(seconds: float, width: int, height: int, path: Path) -> Video:
     """Make a playable video of some other length and size, for tests that deliver a wrong one."""
     frame = Image.new("RGB", (width, height), (90, 110, 140))
     sound = np.zeros(round(seconds * SAMPLE_RATE), np.float32)
-    _encode((frame for _ in range(max(1, round(seconds * FPS)))), sound, frame.size, path)
+    _encode((frame for _ in range(max(1, round(seconds * FPS)))), sound, frame.size, FPS, path)
     return Video(path, seconds, width, height, f"{width}:{height}")
 
 
-def mouth_opening(voice: NDArray[np.float32]) -> list[float]:
-    """Tell how far the mouth is open in each frame, 0…1: the loudness of its 1/15 s, falling off softly."""
-    count = max(1, round(len(voice) / SAMPLE_RATE * FPS))
+def mouth_opening(voice: NDArray[np.float32], fps: int = FPS) -> list[float]:
+    """Tell how far the mouth is open in each frame, 0…1: the loudness of its time, falling off softly."""
+    count = max(1, round(len(voice) / SAMPLE_RATE * fps))
     loudness = [
         float(np.sqrt(np.mean(np.square(part, dtype=np.float64)))) if part.size else 0.0
         for part in np.array_split(voice, count)
@@ -136,10 +147,13 @@ def _sway(image: Image.Image, seconds: float, opening: float) -> Image.Image:
     return image.resize(image.size, Image.Resampling.BILINEAR, box=(x, y, x + width * seen, y + height * seen))
 
 
-def _encode(frames: Iterable[Image.Image], voice: NDArray[np.float32], size: tuple[int, int], path: Path) -> None:
+def _encode(
+    frames: Iterable[Image.Image], voice: NDArray[np.float32], size: tuple[int, int], fps: int, path: Path
+) -> None:
     """Write frames and sound; a file on disk, as only that lets the index go to its front."""
+    path.touch(0o600)  # a face: for nobody else on this machine
     with av.open(str(path), "w", format="mp4", options={"movflags": "faststart"}) as container:
-        video = container.add_stream("libx264", rate=FPS, options={"preset": "superfast", "crf": "24"})
+        video = container.add_stream("libx264", rate=fps, options={"preset": "superfast", "crf": "24"})
         video.width, video.height = size
         video.pix_fmt = "yuv420p"
         video.thread_count = 1  # the machine has other work; how many renders run at once is decided elsewhere

@@ -1,4 +1,4 @@
-"""The simulator as an HTTP server on loopback: the API, the results' links, and the control address."""
+"""The simulator as an HTTP server: the API, its storage, the results' links, and the control address."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import hmac
 import json
 import secrets
 import select
+import ssl
+import sys
 import threading
 import time
 from functools import partial
@@ -15,18 +17,22 @@ from http.server import BaseHTTPRequestHandler
 from typing import TYPE_CHECKING, Any, Final, Self
 from urllib.parse import parse_qsl, quote, urlsplit
 
-from loopback import LoopbackServer
+from loopback import HOST, LoopbackServer
 from simulator import api
 from simulator.account import Account, Settings
 from simulator.errors import ApiError
+from simulator.faults import spoil
+from simulator.storage import MIB, StorageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from simulator.render import Video
 
 LARGEST_BODY: Final = 1_048_576  # ours; a create is a few kB
 CHUNK: Final = 65_536
+UPLOADS: Final = "/storage"
 
 
 class Links:
@@ -63,12 +69,32 @@ class Server(LoopbackServer):
 
     request_queue_size = 1024
 
-    def __init__(self, port: int, account: Account) -> None:
-        super().__init__(port, Handler)
+    def __init__(
+        self, port: int, account: Account, host: str = HOST, certificate: tuple[Path, Path] | None = None
+    ) -> None:
+        super().__init__(port, Handler, host)
+        self._scheme = "http://"
+        if certificate:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(*certificate)
+            # The handshake is made in the connection's own thread: one that never comes holds up nobody else.
+            self.socket = context.wrap_socket(self.socket, server_side=True, do_handshake_on_connect=False)
+            self._scheme = "https://"
+            self.origin = self.origin.replace("http://", self._scheme)
         self.account = account
         self.links = Links(self.origin, account)
-        self.api = api.Api(account, self.links.make)
+        self.api = api.Api(account, self.links.make, self.origin + UPLOADS)
+        self.own_names = {f"{name}:{self.server_port}" for name in (HOST, "localhost", host)}
         self.closing = threading.Event()
+
+    def is_own_origin(self, origin: str) -> bool:
+        """Say whether an ``Origin`` is this server's."""
+        return origin.lower() in {self._scheme + name for name in self.own_names}
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Show what went wrong, but not a handshake that a client gave up."""
+        if not isinstance(sys.exception(), ssl.SSLError):
+            super().handle_error(request, client_address)
 
     def close(self) -> None:
         """Stop serving and cut what is still open."""
@@ -91,11 +117,18 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         """Answer a request of any method."""
         path = urlsplit(self.path).path
-        body = self._read()
+        settings = self.server.account.settings
+        body = self._read(settings.upload_max_mb * MIB + LARGEST_BODY if path == UPLOADS else LARGEST_BODY)
         if body is None:
             return
         if path.startswith("/control/"):
-            self._json(*control(self.server.account, self.command, path, body))
+            trouble = self._not_ours(body)
+            if trouble:
+                self._json(403, {"message": trouble})
+            else:
+                self._json(*control(self.server.account, self.command, path, body))
+        elif path == UPLOADS:
+            self._upload(body)
         elif path.startswith("/results/"):
             self._result(path)
         else:
@@ -106,9 +139,29 @@ class Handler(BaseHTTPRequestHandler):
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
         """Keep silent; ``/control/state`` tells."""
 
-    def _read(self) -> bytes | None:
+    def _not_ours(self, body: bytes) -> str | None:
+        """Say why a call of the control address may come from elsewhere, or from a page in a browser; None if it can't.
+
+        A page of another site can post to this address, and by a name of its own that leads here (DNS rebinding) read
+        the answers too. A browser tells both: in ``Host``, ``Origin`` and ``Sec-Fetch-Site``.
+        """
+        if not self.server.is_own(self.client_address[0]):
+            return "the control address asks for no key: it answers this machine alone"  # not its containers
+        if self.headers.get("Host", "").lower() not in self.server.own_names:
+            return f"the control address is reached as one of {sorted(self.server.own_names)}"
+        origin = self.headers.get("Origin")
+        if origin is not None and not self.server.is_own_origin(origin):
+            return "the control address takes nothing from pages of other sites"
+        if self.headers.get("Sec-Fetch-Site", "none") not in {"none", "same-origin"}:
+            return "the control address takes nothing from pages of other sites"
+        content_type = self.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+        if body and content_type != "application/json":
+            return "the control address takes application/json"
+        return None
+
+    def _read(self, most: int) -> bytes | None:
         length = self.headers.get("Content-Length", "0")
-        if self.headers.get("Transfer-Encoding") or not length.isdecimal() or int(length) > LARGEST_BODY:
+        if self.headers.get("Transfer-Encoding") or not length.isdecimal() or int(length) > most:
             self.close_connection = True
             self._json(*api.refusal(ApiError(400, "InvalidParameter", "A body of known, small length is expected.")))
             return None
@@ -126,8 +179,48 @@ class Handler(BaseHTTPRequestHandler):
         account = self.server.account
         account.count(endpoint)
         call = api.Call(endpoint, task_id, self.headers, self._query(), body)
-        action = account.faults.take("http", endpoint, task_id, body.decode("utf-8", "replace"))
-        self._misbehave(action, lambda: partial(self._json, *self.server.api.answer(call)))
+        text = body.decode("utf-8", "replace")
+        action = account.faults.take("http", endpoint, task_id, text)
+
+        def effect() -> Callable[[], None]:
+            status, answer = self.server.api.answer(call)
+            odd = account.faults.take("answer", endpoint, task_id, text)
+            return partial(self._content, status, spoil(odd, answer)) if odd else partial(self._json, status, answer)
+
+        self._misbehave(action, effect)
+
+    def _upload(self, body: bytes) -> None:
+        """Answer a form of the temporary storage: XML where it is refused, as Alibaba Cloud OSS does."""
+        account = self.server.account
+        account.count("upload")
+
+        def store() -> tuple[int, str]:
+            try:
+                return self._store(body), ""
+            except StorageError as error:
+                return error.status, (
+                    f'<?xml version="1.0" encoding="UTF-8"?>\n<Error>\n  <Code>{error.code}</Code>\n'
+                    f"  <Message>{error.message}</Message>\n  <RequestId>{secrets.token_hex(12).upper()}</RequestId>\n"
+                    "</Error>\n"
+                )
+
+        def effect() -> Callable[[], None]:
+            status, page = store()
+            content = page.encode()
+            return partial(self._send, status, {"Content-Type": "application/xml"}, [content], len(content))
+
+        self._misbehave(account.faults.take("http", "upload", None, body[:4096].decode("utf-8", "replace")), effect)
+
+    def _store(self, body: bytes) -> int:
+        account = self.server.account
+        if self.command != "POST":
+            raise StorageError(405, "MethodNotAllowed", "The specified method is not allowed.")
+        if self.headers.get("Authorization"):
+            raise StorageError(400, "InvalidArgument", "A form brings its signature, and no other key.")
+        with account.changed:
+            status, _ = account.storage.take(self.headers.get("Content-Type", ""), body)
+            account.changed.notify_all()
+        return status
 
     def _misbehave(self, action: dict[str, Any] | None, effect: Callable[[], Callable[[], None]]) -> None:
         """Let a call take effect and send the answer that this gives, or do what a fault's action says instead."""
@@ -159,7 +252,13 @@ class Handler(BaseHTTPRequestHandler):
         self._send(action["status"], headers, [content], len(content))
 
     def _json(self, status: int, answer: dict[str, Any]) -> None:
-        content = json.dumps(answer, ensure_ascii=False).encode()
+        try:
+            content = json.dumps(answer, ensure_ascii=False).encode()
+        except UnicodeEncodeError:  # half a surrogate pair, which only an escape can carry
+            content = json.dumps(answer).encode()
+        self._content(status, content)
+
+    def _content(self, status: int, content: bytes) -> None:
         self._send(status, {"Content-Type": "application/json; charset=utf-8"}, [content], len(content))
 
     def _send(self, status: int, headers: dict[str, str], parts: Iterator[bytes] | list[bytes], length: int) -> None:
@@ -284,7 +383,11 @@ class Simulator:
     Parameters
     ----------
     port : int
-        Port on loopback; 0 takes a free one.
+        0 takes a free one.
+    host : str
+        The address that it is bound to; links to videos and to its storage carry it.
+    certificate : tuple[Path, Path] | None
+        Files of a certificate for that address and of its private key: it speaks HTTPS then, as the service does.
     settings
         Any field of ``simulator.account.Settings``.
 
@@ -295,9 +398,11 @@ class Simulator:
     ...     sim.base_url
     """
 
-    def __init__(self, port: int = 0, **settings: Any) -> None:
+    def __init__(
+        self, port: int = 0, host: str = HOST, certificate: tuple[Path, Path] | None = None, **settings: Any
+    ) -> None:
         self.account = Account(Settings(**settings))
-        self._server = Server(port, self.account)
+        self._server = Server(port, self.account, host, certificate)
         self.base_url = self._server.origin + api.BASE
         self.control_url = self._server.origin + "/control"
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)

@@ -125,7 +125,7 @@ def install() -> None:
         return around(http_call(request.method, request.url), lambda: send(self, request, **kwargs))
 
     botocore.client.BaseClient._make_api_call = aws  # type: ignore[attr-defined]
-    requests.adapters.HTTPAdapter.send = http  # type: ignore[method-assign]
+    requests.adapters.HTTPAdapter.send = http  # type: ignore[method-assign, assignment]
     constants = FOLDER / "constants.json"
     if constants.exists():
         for module, values in json.loads(constants.read_text("utf-8")).items():

@@ -141,7 +141,8 @@ def test_the_filtered_queue_gets_finished_videos_of_its_folder_and_nothing_else(
     stack: Stack, consume: Consume, folder: str, job: str
 ) -> None:
     queue = consume("AWS::SNS::Subscription", TopicArn=stack.outputs["topic_arn"])["QueueUrl"]
-    sqs, told = stack.client("sqs"), []
+    sqs = stack.client("sqs")
+    told: list[Any] = []
 
     def arrived() -> bool:
         answer = sqs.receive_message(QueueUrl=queue, MaxNumberOfMessages=10)

@@ -393,7 +393,7 @@ def story_of(right: Right) -> Callable[[Bench], None]:
     pytest.fail(f"nobody knows what {right} is needed for")
 
 
-@pytest.mark.parametrize("story", sorted(set(NEEDED_FOR.values()), key=lambda each: each.__name__))
+@pytest.mark.parametrize("story", sorted(set(NEEDED_FOR.values()), key=lambda each: getattr(each, "__name__", "")))
 def test_with_all_its_rights_a_function_does_its_work(bench: Bench, story: Callable[[Bench], None]) -> None:
     story(bench)
 

@@ -13,9 +13,12 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import boto3
 import pytest
+from botocore.exceptions import ClientError
 from makers import face, sha256, voice
 
+from package import read_template
 from portraitcast.domain.uploads import short_hash
 from run import ROOT, STACK
 
@@ -488,30 +491,33 @@ def test_every_line_of_a_functions_log_is_json_and_names_its_job_where_it_has_on
     assert [record["message"] for record in said if not record.get("job") and record["level"] != "INFO"] == []
 
 
-# ---------------------------------------------------------------- all of them, and env.json
+# ---------------------------------------------------------------- all of them, and .local/env.json
 
 
 def test_no_event_is_forgotten_here() -> None:
     text = Path(__file__).read_text("utf-8")
-    assert [path.stem for path in EVENTS.glob("*.json") if path.stem != "env" and f'"{path.stem}"' not in text] == []
+    assert [path.stem for path in EVENTS.glob("*.json") if f'"{path.stem}"' not in text] == []
 
 
-@pytest.mark.parametrize("function", INVOKED)
-def test_env_json_filled_in_as_its_placeholders_say_is_what_the_stack_gives_its_functions(
-    stack: Stack, function: str
-) -> None:
-    o = stack.outputs
-    configuration = stack.client("lambda").get_function_configuration(FunctionName=o["functions"][function])
-    real = configuration["Environment"]["Variables"]
+def test_env_json_holds_what_each_function_has_and_its_roles_credentials(stack: Stack) -> None:
+    """What `make local` writes to .local/env.json is all that `sam local invoke` needs (local/env_file.py)."""
+    named = read_template(ROOT / "template.yaml")["Globals"]["Function"]["Environment"]["Variables"]
+    for logical_id, variables in stack.run.variables().items():
+        configuration = stack.client("lambda").get_function_configuration(FunctionName=stack.run.functions[logical_id])
+        added = {name: value for name, value in variables.items() if name.startswith("AWS_")}
+        assert set(added) <= set(named)  # else SAM CLI would not set them
+        assert {**variables, **configuration["Environment"]["Variables"]} == variables
+        sts = boto3.client(
+            "sts", endpoint_url=added["AWS_ENDPOINT_URL"], region_name=added["AWS_REGION"],
+            aws_access_key_id=added["AWS_ACCESS_KEY_ID"], aws_secret_access_key=added["AWS_SECRET_ACCESS_KEY"],
+            aws_session_token=added["AWS_SESSION_TOKEN"],
+        )  # fmt: skip
+        role = configuration["Role"].rpartition("/")[2]
+        assert f":assumed-role/{role}/" in sts.get_caller_identity()["Arn"]
 
-    def filled(value: str) -> str:
-        for name, known in o.items():
-            value = value.replace(f"<{name} of .local/outputs.json>", str(known))
-        return value
 
-    variables = {name: filled(value) for name, value in read("env")[INVOKED[function]].items()}
-    different = {name for name, value in variables.items() if value != real.get(name)}
-    assert set(variables) - set(real) == {"AWS_ENDPOINT_URL"}
-    # what a person chooses, what no output names, and where the container finds the engine
-    chosen = {name for name in different if read("env")[INVOKED[function]][name].isdecimal()}
-    assert different - chosen <= {"AWS_ENDPOINT_URL", "LINK_ROLE_ARN", "EXTRA_VIDEO_HOSTS"}
+def test_a_functions_role_is_lent_to_nobody_else(stack: Stack) -> None:
+    """On AWS only the Lambda service takes it; the engine lends it to `make local` for containers alone."""
+    configuration = stack.client("lambda").get_function_configuration(FunctionName=stack.outputs["functions"]["submit"])
+    with pytest.raises(ClientError, match="AccessDenied"):
+        stack.client("sts").assume_role(RoleArn=configuration["Role"], RoleSessionName="somebody")

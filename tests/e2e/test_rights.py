@@ -38,7 +38,7 @@ def acting_as(stack: Stack, function: str) -> Client:
     session = sts.assume_role(RoleArn=arn, RoleSessionName="test")["Credentials"]
 
     def client(service: str) -> Any:
-        return boto3.client(
+        return boto3.client(  # type: ignore[call-overload]  # any service
             service,
             region_name=stack.outputs["region"],
             endpoint_url=stack.outputs["endpoint_url"],

@@ -8,11 +8,9 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import requests
-import urllib3
-
-from portraitcast.adapters.dashscope.client import Boxes, Emo, EmoError
+from fuzz.provider import provider
 from portraitcast.errors import PortraitcastError, RefusalError
+from portraitcast.limits import SETTINGS_MAX_BYTES
 from portraitcast.media import UnreadableError, probe_picture, probe_video, probe_voice, sniff
 from portraitcast.domain.uploads import classify, same_key
 from portraitcast.domain.settings import claims_voice, parse_settings, resolve_name, scrub, show_link
@@ -22,7 +20,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 MIB = 1_048_576
-BOXES = Boxes((302, 286, 610, 593), (71, 9, 840, 778))
 
 
 @dataclass(frozen=True)
@@ -57,6 +54,7 @@ def probing(probe: Callable[[io.BytesIO], object]) -> Callable[[bytes], object]:
 
 
 def settings(data: bytes) -> object:
+    data = data[:SETTINGS_MAX_BYTES]  # what is longer is refused unread
     claims_voice(data)
     outcomes = []
     for folder_defaults in (False, True):
@@ -117,44 +115,6 @@ def messages(data: bytes) -> object:
     return "handled"
 
 
-STATUSES = (200, 200, 200, 200, 400, 401, 403, 404, 409, 429, 500, 503)
-CALLS: tuple[Callable[[Emo], object], ...] = (
-    lambda emo: emo.check_portrait("https://a.example/a.png", "1:1"),
-    lambda emo: emo.create(image_url="https://a", audio_url="https://b", boxes=BOXES, style_level="normal"),
-    lambda emo: emo.query("a-task"),
-    lambda emo: emo.list_tasks(),
-    lambda emo: emo.cancel("a-task"),
-)
-
-
-class Wire:
-    """A session that answers with the same bytes again and again."""
-
-    def __init__(self, status: int, content: bytes) -> None:
-        self._status = status
-        self._content = content
-
-    def request(self, *_: Any, **__: Any) -> requests.Response:
-        response = requests.Response()
-        response.status_code = self._status
-        response.headers["Retry-After"] = self._content[:9].decode("latin-1")
-        response.raw = urllib3.HTTPResponse(io.BytesIO(self._content), preload_content=False)
-        return response
-
-
-def provider(data: bytes) -> object:
-    """The first byte chooses call and status, the others are the answer."""
-    call, status = divmod(data[0] if data else 0, len(STATUSES))
-    session: Any = Wire(STATUSES[status], data[1:])
-    try:
-        return CALLS[call % len(CALLS)](
-            Emo("https://emo.example/api/v1", lambda: "sk-fuzzfuzzfuzzfuzz", session=session)
-        )
-    except EmoError as error:
-        assert len(str(error)) < 1200
-        return str(error)
-
-
 JSON_WORDS = (
     b"null",
     b"true",
@@ -178,5 +138,5 @@ TARGETS = {
     "settings": Target(settings, 4 * MIB, (*JSON_WORDS, b"../", b"image_url", b"face_bbox", b"%s%n{0}", b"<script>")),
     "keys": Target(keys, 1 * MIB, (b"../", b".mp3", b"/", b"settings.json", b"%s%n{0}", b"<script>", b"\xf0\x9f\x8e\xa4", b"\xcc\x81", b"\0", b"https://u:p@h?X-Amz-Signature=x")),
     "messages": Target(messages, 48 * MIB, (*JSON_WORDS, b"Records", b"s3", b"object", b"key", b"sweep", b"attempt", b"%ff")),
-    "provider": Target(provider, 48 * MIB, (*JSON_WORDS, b"output", b"task_id", b"task_status", b"data", b"total_page", b"2026-01-01 00:00:00.000")),
+    "provider": Target(provider, 48 * MIB, (*JSON_WORDS, b"output", b"task_id", b"task_status", b"results", b"video_url", b"check_pass", b"pass", b"upload_host", b"https://a.example/", b"data", b"total_page", b"2026-01-01 00:00:00.000")),
 }  # fmt: skip

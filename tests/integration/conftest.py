@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from moto import mock_aws
 from world import REGION, FileServer, World, serving
 
+import hypothesis_profile  # noqa: F401 - importing it sets the profile
 from simulator import Simulator
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-NO_RATES = dict.fromkeys(("check_rate", "create_rate", "query_rate", "list_rate", "cancel_rate"))
+NO_RATES: dict[str, Any] = dict.fromkeys(("check_rate", "create_rate", "query_rate", "list_rate", "cancel_rate"))
 
 
 @pytest.fixture

@@ -78,7 +78,7 @@ def report(name: str, status: str = "waiting", as_of: str = "2026-01-02T03:04:05
     job = hashlib.sha256(name.encode()).hexdigest()[:32]
     voice = {"key": f"{name}.mp3", "version": "v1"}
     inputs = {"voice": voice, "portrait": more.pop("portrait", None), "settings": []}
-    shown = {"schema": "portraitcast.domain.report/1", "job": job, "name": name, "status": status, "as_of": as_of}
+    shown = {"schema": "portraitcast.report/1", "job": job, "name": name, "status": status, "as_of": as_of}
     return shown | {"message": "A sentence.", "inputs": inputs, "video": None} | more
 
 
@@ -150,7 +150,7 @@ def test_only_so_many_jobs_are_shown_and_the_full_count_stands_beside_them(
 
 @pytest.mark.parametrize(
     "content",
-    [b"", b"\xff", b"7", b"[]", b"{}", b'{"schema": "portraitcast.domain.report/1"}', b"[" * 100_000, b'{"schema": NaN}'],
+    [b"", b"\xff", b"7", b"[]", b"{}", b'{"schema": "portraitcast.report/1"}', b"[" * 100_000, b'{"schema": NaN}'],
     ids=["empty", "no text", "a number", "a list", "nothing in it", "all but a report", "too deep", "no JSON"],
 )
 def test_a_json_that_is_no_report_is_left_out(content: bytes) -> None:
@@ -250,7 +250,7 @@ def test_a_part_behind_the_end_is_refused(visitor: Visitor, video: str) -> None:
 @pytest.mark.parametrize("wanted", ["bytes=0-1,5-6", "bytes=-", "lines=1-2", "bytes=a-b", "bytes=٣-"])
 def test_what_is_no_single_range_is_ignored(visitor: Visitor, video: str, wanted: str) -> None:
     connection = http.client.HTTPConnection("127.0.0.1", visitor.port, timeout=30)
-    connection.request("GET", video, headers={"Range": wanted.encode()})  # type: ignore[dict-item]
+    connection.request("GET", video, headers={"Range": wanted.encode()})
     answer = connection.getresponse()
     assert (answer.status, answer.read()) == (200, VIDEO)
     connection.close()

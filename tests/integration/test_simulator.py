@@ -1,11 +1,13 @@
-"""The EMO simulator keeps to the service's documents, and misbehaves as asked."""
+"""The simulator keeps to the service's documents for each model, and misbehaves as asked."""
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import io
 import json
 import signal
+import stat
 import subprocess
 import sys
 import time
@@ -21,12 +23,14 @@ import numpy as np
 import pytest
 import requests
 from PIL import Image, PngImagePlugin
-from world import serving
 
+from servers import serving
 from simulator import Simulator
 from simulator.account import TROUBLES
 from simulator.errors import InputError
+from simulator.faults import NONSENSE
 from simulator.inputs import Download, read_voice
+from simulator.models import MODELS
 from simulator.render import mouth_opening
 
 if TYPE_CHECKING:
@@ -117,6 +121,48 @@ class Client:
         self.image_url = files.add("portrait.png", picture(), "image/png")
         self.audio_url = files.add("voice.wav", wav((0.4, 0.5)), "audio/wav")
 
+    def check_of(self, model: str, url: str | None = None, **parameters: Any) -> requests.Response:
+        body = {"model": model, "input": {"image_url": url or self.image_url}, "parameters": parameters}
+        return self.post(CHECK, body if parameters else {name: body[name] for name in ("model", "input")})
+
+    def create_of(self, model: str, parameters: dict[str, Any] | None = None, **given: Any) -> requests.Response:
+        links = {"image_url": self.image_url, "audio_url": self.audio_url}
+        body = {"model": model, "input": links | given, "parameters": parameters or {}}
+        return self.post(CREATE, body, **{"X-DashScope-Async": "enable"})
+
+    def task_of(self, model: str, parameters: dict[str, Any] | None = None, **given: Any) -> str:
+        answer = self.create_of(model, parameters, **given)
+        assert answer.status_code == 200, answer.text
+        return answer.json()["output"]["task_id"]
+
+    def policy(self, model: str = "emo-v1") -> dict[str, Any]:
+        answer = self.get("/uploads", action="getPolicy", model=model)
+        assert answer.status_code == 200, answer.text
+        return answer.json()["data"]
+
+    def post_form(
+        self, policy: dict[str, Any], content: bytes, name: str = "a.png", *, order: Any = None, **changed: Any
+    ) -> requests.Response:
+        fields = {
+            "OSSAccessKeyId": policy["oss_access_key_id"],
+            "Signature": policy["signature"],
+            "policy": policy["policy"],
+            "x-oss-object-acl": policy["x_oss_object_acl"],
+            "x-oss-forbid-overwrite": policy["x_oss_forbid_overwrite"],
+            "key": f"{policy['upload_dir']}/{name}",
+            "success_action_status": "200",
+            "file": content,
+        } | {field.replace("_", "-"): value for field, value in changed.items()}
+        names = [field for field in (order or fields) if fields[field] is not None]
+        form = [(field, (None, fields[field])) for field in names]
+        return requests.post(policy["upload_host"], files=form, timeout=10)
+
+    def stored(self, content: bytes, name: str, model: str = "emo-v1") -> str:
+        policy = self.policy(model)
+        answer = self.post_form(policy, content, name)
+        assert answer.status_code == 200, answer.text
+        return f"oss://{policy['upload_dir']}/{name}"
+
     def post(self, path: str, body: Any = None, **headers: str) -> requests.Response:
         return requests.post(self.sim.base_url + path, json=body, headers=self.headers | headers, timeout=10)
 
@@ -205,9 +251,10 @@ def client(sim: Simulator, files: FileServer) -> Client:
 
 @pytest.mark.parametrize(("ratio", "shape"), [("1:1", 1), ("3:4", 3 / 4)])
 @pytest.mark.parametrize("size", [(480, 480), (700, 500), (400, 900)])
-def test_a_check_gives_a_cutout_of_the_asked_shape_around_the_face(
+def test_a_check_gives_the_boxes(
     client: Client, files: FileServer, ratio: str, shape: float, size: tuple[int, int]
 ) -> None:
+    """A check gives a cutout of the asked shape around the face."""
     answer = client.check(files.add("p.png", picture(size)), ratio)
     assert answer.status_code == 200
     assert answer.headers["Content-Type"].startswith("application/json")
@@ -222,9 +269,8 @@ def test_a_check_gives_a_cutout_of_the_asked_shape_around_the_face(
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "BMP", "WEBP"])
-def test_a_check_takes_every_type_of_picture_that_the_service_names(
-    client: Client, files: FileServer, kind: str
-) -> None:
+def test_every_type_of_picture(client: Client, files: FileServer, kind: str) -> None:
+    """A check takes every type of picture that the service names."""
     url = files.add(f"p.{kind.lower()}", picture(kind=kind))
     assert client.check(url).json()["output"]["check_pass"] is True
 
@@ -241,9 +287,8 @@ def test_a_check_takes_every_type_of_picture_that_the_service_names(
         (picture()[:-60], "InvalidFile.Value"),
     ],
 )
-def test_a_refused_portrait_is_http_200_with_a_code_and_no_boxes(
-    client: Client, files: FileServer, content: bytes, code: str
-) -> None:
+def test_a_refused_portrait_is_http_200(client: Client, files: FileServer, content: bytes, code: str) -> None:
+    """A refused portrait is http 200 with a code and no boxes."""
     answer = client.check(files.add("p.png", content))
     assert answer.status_code == 200
     output = answer.json()["output"]
@@ -317,7 +362,8 @@ def test_every_call_needs_the_key(client: Client, authorization: str | None, pat
     assert answer.json()["request_id"]
 
 
-def test_a_second_key_of_the_account_sees_the_same_tasks_under_its_own_number(client: Client) -> None:
+def test_a_second_key_of_the_account(client: Client) -> None:
+    """A second key of the account sees the same tasks under its own number."""
     client.sim.set(more_api_keys=["sk-second"])
     first = client.task()
     client.headers = {"Authorization": "Bearer sk-second"}
@@ -356,9 +402,8 @@ def test_an_unknown_call_is_404(client: Client, path: str) -> None:
 @pytest.mark.parametrize(
     ("endpoint", "rate"), [("check", 5), ("create", 5), ("query", 20), ("list", 20), ("cancel", 20)]
 )
-def test_more_requests_a_second_than_allowed_are_throttled_and_counted(
-    files: FileServer, endpoint: str, rate: int
-) -> None:
+def test_too_many_requests_are_throttled(files: FileServer, endpoint: str, rate: int) -> None:
+    """More requests a second than allowed are throttled and counted."""
     with Simulator(api_key=KEY, manual=True) as sim:
         client = Client(sim, files)
         call = {
@@ -380,7 +425,8 @@ def test_more_requests_a_second_than_allowed_are_throttled_and_counted(
 
 
 @pytest.mark.parametrize("state", TROUBLES)
-def test_a_troubled_account_answers_every_call_with_its_documented_error(client: Client, state: str) -> None:
+def test_a_troubled_account(client: Client, state: str) -> None:
+    """A troubled account answers every call with its documented error."""
     expected = TROUBLES[state]
     client.sim.trouble(state)
     for answer in (client.check(), client.create(), client.get("/tasks/x"), client.get("/tasks/")):
@@ -451,7 +497,8 @@ def test_parameters_may_be_left_out_and_mean_normal(client: Client) -> None:
 # Tasks
 
 
-def test_tasks_run_one_at_a_time_in_the_order_of_their_creates(client: Client) -> None:
+def test_tasks_run_one_at_a_time_in_order(client: Client) -> None:
+    """Tasks run one at a time in the order of their creates."""
     client.sim.set(manual=True)
     ids = [client.task() for _ in range(3)]
     for turn, task_id in enumerate(ids):
@@ -468,7 +515,8 @@ def test_tasks_run_one_at_a_time_in_the_order_of_their_creates(client: Client) -
     assert (counters["creates_accepted"], counters["max_open"], counters["max_running"]) == (3, 3, 1)
 
 
-def test_inputs_are_fetched_when_the_task_runs_and_not_before(client: Client, files: FileServer) -> None:
+def test_inputs_are_fetched_late(client: Client, files: FileServer) -> None:
+    """Inputs are fetched when the task runs and not before."""
     client.sim.set(manual=True)
     first = client.task()
     client.sim.wait_for(lambda state: state["tasks"][0]["audio_sha256"] is not None)
@@ -505,9 +553,10 @@ UNSUPPORTED = "File type is not supported"
         ("v.wav", wav((0, 0)), "audio/wav", UNSUPPORTED),
     ],
 )
-def test_a_voice_beyond_the_limits_fails_the_task_as_the_service_words_it(
+def test_a_voice_beyond_the_limits(
     client: Client, files: FileServer, *, name: str, content: bytes, content_type: str, said: str
 ) -> None:
+    """A voice beyond the limits fails the task as the service words it."""
     answer = client.ended(client.task(audio_url=files.add(name, content, content_type)))
     output = answer["output"]
     assert (output["task_status"], output["code"]) == ("FAILED", "InvalidURL")
@@ -523,7 +572,8 @@ def test_a_voice_of_exactly_60_seconds_is_taken() -> None:
         read_voice(Download(wav((60.001, 0.1), rate=44_100), "audio/wav", ".wav"))
 
 
-def test_a_link_without_suffix_is_judged_by_its_content_type(client: Client, files: FileServer) -> None:
+def test_a_link_without_suffix(client: Client, files: FileServer) -> None:
+    """A link without suffix is judged by its content type."""
     url = files.add("voice", wav((0.3, 0.5)), "audio/x-wav")
     assert client.ended(client.task(audio_url=url))["output"]["task_status"] == "SUCCEEDED"
 
@@ -556,7 +606,8 @@ def test_times_are_told_in_beijing_time_without_a_zone(client: Client) -> None:
     assert before - timedelta(milliseconds=1) <= times[0] <= times[1] <= times[2] <= after
 
 
-def test_a_task_without_a_result_after_3_hours_fails_and_makes_room(client: Client) -> None:
+def test_a_task_fails_after_3_hours(client: Client) -> None:
+    """A task without a result after 3 hours fails and makes room."""
     client.sim.set(manual=True)
     first = client.task()
     client.sim.wait_for(lambda state: status(state, first) == "RUNNING")
@@ -569,7 +620,8 @@ def test_a_task_without_a_result_after_3_hours_fails_and_makes_room(client: Clie
     client.sim.wait_for(lambda state: status(state, second) == "RUNNING")
 
 
-def test_an_id_is_unknown_after_24_hours_or_if_it_never_was(client: Client) -> None:
+def test_an_unknown_id(client: Client) -> None:
+    """An id is unknown after 24 hours or if it never was."""
     task_id = client.task()
     client.ended(task_id)
     client.sim.set(clock_offset_seconds=86_400 - 60)
@@ -598,9 +650,10 @@ def test_only_a_pending_task_can_be_cancelled(client: Client) -> None:
 @pytest.mark.parametrize(
     ("ext_bbox", "ratio", "size"), [([0, 0, 480, 480], "1:1", (512, 512)), ([60, 0, 420, 480], "3:4", (512, 704))]
 )
-def test_the_video_has_the_services_format_and_the_voices_length(
+def test_the_video_s_format_and_length(
     client: Client, files: FileServer, ext_bbox: list[int], ratio: str, size: tuple[int, int]
 ) -> None:
+    """The video has the services format and the voices length."""
     audio_url = files.add("v.wav", wav((1.23, 0.5)))
     task_id = client.task(audio_url=audio_url, ext_bbox=ext_bbox)
     answer = client.ended(task_id)
@@ -620,7 +673,8 @@ def test_the_video_has_the_services_format_and_the_voices_length(
         assert float(sound_stream.duration * sound_stream.time_base) == pytest.approx(1.23, abs=1 / 15)
 
 
-def test_the_mouth_moves_when_the_voice_is_loud_and_rests_when_it_is_silent(client: Client, files: FileServer) -> None:
+def test_the_mouth_moves_with_the_voice(client: Client, files: FileServer) -> None:
+    """The mouth moves when the voice is loud and rests when it is silent."""
     audio_url = files.add("v.wav", wav((1, 0), (1, 0.8)))
     video = client.video(client.task(audio_url=audio_url))
     with av.open(io.BytesIO(video.content)) as container:
@@ -637,7 +691,8 @@ def test_the_mouth_moves_when_the_voice_is_loud_and_rests_when_it_is_silent(clie
     assert np.abs(sound[int(rate * 1.1) :]).max() > 0.5
 
 
-def test_the_mouth_stays_shut_in_silence_and_follows_the_loudness() -> None:
+def test_the_mouth_follows_the_loudness() -> None:
+    """The mouth stays shut in silence and follows the loudness."""
     quiet, loud = np.zeros(44_100, np.float32), np.full(44_100, 0.5, np.float32)
     opening = mouth_opening(np.concatenate([quiet, loud, quiet]))
     assert len(opening) == 45
@@ -682,7 +737,8 @@ def test_a_link_lives_24_hours_unless_told_otherwise(client: Client) -> None:
     assert requests.get(url, timeout=10).status_code == 403
 
 
-def test_a_link_with_a_wrong_signature_or_another_end_is_refused(client: Client) -> None:
+def test_a_forged_link_is_refused(client: Client) -> None:
+    """A link with a wrong signature or another end is refused."""
     url = client.ended(client.task())["output"]["results"]["video_url"]
     for wrong in (url.replace("Expires=", "Expires=9"), url[:-8], url.partition("?")[0]):
         answer = requests.get(wrong, timeout=10)
@@ -693,7 +749,8 @@ def test_a_link_with_a_wrong_signature_or_another_end_is_refused(client: Client)
 # List
 
 
-def test_a_list_shows_rows_without_inputs_and_without_links(client: Client) -> None:
+def test_a_list_s_rows(client: Client) -> None:
+    """A list shows rows without inputs and without links."""
     created = client.create().json()
     task_id = created["output"]["task_id"]
     client.ended(task_id)
@@ -732,7 +789,8 @@ def test_a_list_can_be_narrowed_by_status_and_model(client: Client) -> None:
     assert client.get("/tasks/", model_name="liveportrait").json()["total"] == 0
 
 
-def test_a_list_without_times_is_that_of_the_last_24_hours(client: Client) -> None:
+def test_a_list_without_times(client: Client) -> None:
+    """A list without times is that of the last 24 hours."""
     client.task()
     client.sim.set(clock_offset_seconds=86_400 - 60)
     assert client.get("/tasks/").json()["total"] == 1
@@ -785,7 +843,8 @@ def test_fresh_tasks_can_be_late_in_lists(client: Client) -> None:
 
 
 @pytest.mark.parametrize("effect", [True, False])
-def test_a_create_answered_with_an_error_makes_a_task_only_if_told_so(client: Client, *, effect: bool) -> None:
+def test_a_create_s_error_with_effect(client: Client, *, effect: bool) -> None:
+    """A create answered with an error makes a task only if told so."""
     client.sim.fault(
         {"status": 502, "body": "<h1>Bad gateway</h1>", "headers": {"Retry-After": "7"}, "effect": effect},
         endpoint="create",
@@ -797,7 +856,8 @@ def test_a_create_answered_with_an_error_makes_a_task_only_if_told_so(client: Cl
 
 
 @pytest.mark.parametrize(("moment", "tasks"), [("before", 0), ("after", 1)])
-def test_a_connection_is_cut_before_or_after_the_create_took_effect(client: Client, moment: str, tasks: int) -> None:
+def test_a_create_is_cut(client: Client, moment: str, tasks: int) -> None:
+    """A connection is cut before or after the create took effect."""
     client.sim.fault({"close": moment}, endpoint="create")
     with pytest.raises(requests.ConnectionError):
         client.create()
@@ -854,7 +914,8 @@ def test_a_success_can_come_without_a_link(client: Client) -> None:
     assert "results" in client.query(task_id)["output"]
 
 
-def test_a_fault_can_be_for_one_task_one_text_or_one_call(client: Client, files: FileServer) -> None:
+def test_what_a_fault_is_for(client: Client, files: FileServer) -> None:
+    """A fault can be for one task one text or one call."""
     other = files.add("other.wav", wav((0.3, 0.5)))
     client.sim.fault({"task_fails": {"code": "A"}}, match={"contains": "other.wav"})
     first, second = client.task(), client.task(audio_url=other)
@@ -933,6 +994,478 @@ def test_a_result_can_be_an_error(client: Client, finished: tuple[str, bytes]) -
     assert requests.get(finished[0], timeout=10).content == finished[1]
 
 
+# Three models
+
+
+@pytest.mark.parametrize(
+    ("model", "output"),
+    [
+        ("liveportrait-detect", {"pass": True, "message": "success"}),
+        ("wan2.2-s2v-detect", {"check_pass": True, "humanoid": True}),
+    ],
+)
+def test_a_sister_s_check_takes_the_picture_only(client: Client, model: str, output: dict[str, Any]) -> None:
+    answer = client.check_of(model)
+    assert (answer.status_code, answer.json()["output"]) == (200, output)
+    refused = client.check_of(model, ratio="1:1")
+    assert (refused.status_code, refused.json()["message"]) == (400, "Unknown fields: parameters.ratio.")
+
+
+@pytest.mark.parametrize(
+    ("model", "output"),
+    [
+        ("liveportrait-detect", {"pass": False, "message": "No human face detected."}),
+        ("wan2.2-s2v-detect", {"check_pass": False, "humanoid": False}),
+    ],
+)
+def test_a_sister_s_refusal(client: Client, files: FileServer, model: str, output: dict[str, Any]) -> None:
+    answer = client.check_of(model, files.add("p.png", picture(uniform=True)))
+    assert (answer.status_code, answer.json()["output"]) == (200, output)
+
+
+@pytest.mark.parametrize(
+    ("model", "size", "passes"),
+    [
+        ("liveportrait-detect", (300, 300), True),
+        ("liveportrait-detect", (300, 600), True),
+        ("liveportrait-detect", (300, 601), False),
+        ("liveportrait-detect", (2100, 4096), True),
+        ("liveportrait-detect", (2100, 4097), False),
+        ("wan2.2-s2v-detect", (400, 7000), True),
+        ("wan2.2-s2v-detect", (399, 400), False),
+        ("wan2.2-s2v-detect", (400, 7001), False),
+    ],
+)
+def test_each_model_s_picture(
+    client: Client, files: FileServer, model: str, size: tuple[int, int], *, passes: bool
+) -> None:
+    output = client.check_of(model, files.add("p.png", picture(size))).json()["output"]
+    assert output.get("pass", output.get("check_pass")) is passes
+
+
+def test_a_picture_of_10_mb_is_too_big_for_liveportrait(client: Client, files: FileServer) -> None:
+    url = files.add("p.bmp", picture((1900, 1900), "BMP"))  # 10.8 MB
+    answer = client.check_of("liveportrait-detect", url)
+    assert (answer.status_code, answer.json()["message"]) == (400, "File size is larger than 10MB.")
+    assert client.check_of("wan2.2-s2v-detect", url).status_code == 200
+
+
+@pytest.mark.parametrize("model", ["emo-v1", "liveportrait", "wan2.2-s2v", "emo-v1-detect", "", None, 7, ["emo-v1"]])
+def test_a_check_needs_a_check_s_model(client: Client, model: Any) -> None:
+    answer = client.post(CHECK, {"model": model, "input": {"image_url": client.image_url}})
+    assert (answer.status_code, answer.json()["code"]) == (404, "ModelNotFound")
+
+
+BOX = [140, 100, 340, 300]
+
+
+@pytest.mark.parametrize(
+    ("model", "parameters", "given", "said"),
+    [
+        ("liveportrait", {}, {"face_bbox": BOX}, "Unknown fields: input.face_bbox."),
+        ("wan2.2-s2v", {}, {"ext_bbox": BOX}, "Unknown fields: input.ext_bbox."),
+        ("liveportrait", {"style_level": "calm"}, {}, "Unknown fields: parameters.style_level."),
+        ("wan2.2-s2v", {"template_id": "calm"}, {}, "Unknown fields: parameters.template_id."),
+        ("liveportrait", {"template_id": "wild"}, {}, "The template_id is invalid."),
+        ("liveportrait", {"eye_move_freq": 1.1}, {}, "The eye_move_freq is invalid."),
+        ("liveportrait", {"eye_move_freq": "0.5"}, {}, "The eye_move_freq is invalid."),
+        ("liveportrait", {"video_fps": 14}, {}, "The video_fps is invalid."),
+        ("liveportrait", {"video_fps": 24.0}, {}, "The video_fps is invalid."),
+        ("liveportrait", {"mouth_move_strength": 1.6}, {}, "The mouth_move_strength is invalid."),
+        ("liveportrait", {"head_move_strength": True}, {}, "The head_move_strength is invalid."),
+        ("liveportrait", {"paste_back": 1}, {}, "The paste_back is invalid."),
+        ("wan2.2-s2v", {"resolution": "1080P"}, {}, "The resolution is invalid."),
+        ("wan2.2-s2v", {"style": "singing"}, {}, "The style is invalid."),
+    ],
+)
+def test_a_sister_s_create_is_strict(
+    client: Client, model: str, parameters: dict[str, Any], given: dict[str, Any], said: str
+) -> None:
+    answer = client.create_of(model, parameters, **given)
+    assert (answer.status_code, answer.json()["code"], answer.json()["message"]) == (400, "InvalidParameter", said)
+    assert client.sim.state()["tasks"] == []
+
+
+def test_defaults_are_those_of_the_pages(client: Client) -> None:
+    client.sim.set(manual=True)
+    client.task_of("liveportrait", {"video_fps": 30})
+    client.task_of("wan2.2-s2v")
+    live, wan = client.sim.state()["tasks"]
+    assert (live["model"], live["parameters"]) == (
+        "liveportrait",
+        {
+            "template_id": "normal",
+            "eye_move_freq": 0.5,
+            "video_fps": 30,
+            "mouth_move_strength": 1,
+            "head_move_strength": 0.7,
+            "paste_back": True,
+        },
+    )
+    assert (wan["model"], wan["parameters"]) == ("wan2.2-s2v", {"resolution": "480P", "style": "speech"})
+
+
+@pytest.mark.parametrize(
+    ("model", "seconds", "said"),
+    [
+        ("liveportrait", 1.0, "The input audio is shorter than 1s."),
+        ("liveportrait", 180.0, "The input audio is longer than 180s."),
+        ("wan2.2-s2v", 20.0, "The input audio is longer than 20s."),
+    ],
+)
+def test_each_model_s_voice(client: Client, files: FileServer, model: str, seconds: float, said: str) -> None:
+    """Both bounds are outside, as the pages say; a sample more or less is inside."""
+    url = files.add("v.wav", wav((seconds, 0.3), rate=44_100 if seconds < 60 else 22_050))  # 15 MB is a bound too
+    output = client.ended(client.task_of(model, audio_url=url))["output"]
+    assert (output["task_status"], output["code"], output["message"]) == ("FAILED", "InvalidURL", said)
+
+
+@pytest.mark.parametrize(("model", "seconds"), [("liveportrait", 1.001), ("wan2.2-s2v", 1.0)])
+def test_a_voice_inside_the_bounds(model: str, seconds: float) -> None:
+    assert len(read_voice(Download(wav((seconds, 0.3)), "audio/wav", ".wav"), MODELS[model])) > 0
+
+
+@pytest.mark.parametrize(
+    ("model", "parameters", "image", "size", "fps"),
+    [
+        ("liveportrait", {}, (640, 480), (640, 480), 24),
+        ("liveportrait", {"video_fps": 15}, (501, 333), (500, 332), 15),
+        ("liveportrait", {"paste_back": False}, (500, 500), (200, 200), 24),
+        ("liveportrait", {}, (2000, 1000), (1280, 640), 24),
+        ("wan2.2-s2v", {}, (480, 640), (480, 640), 16),
+        ("wan2.2-s2v", {}, (800, 800), (554, 554), 16),
+        ("wan2.2-s2v", {"resolution": "720P"}, (720, 1280), (720, 1280), 16),
+    ],
+)
+def test_a_sister_s_video_follows_the_picture(
+    client: Client,
+    files: FileServer,
+    *,
+    model: str,
+    parameters: dict[str, Any],
+    image: tuple[int, int],
+    size: tuple[int, int],
+    fps: int,
+) -> None:
+    links = {"image_url": files.add("p.png", picture(image)), "audio_url": files.add("v.wav", wav((1.2, 0.5)))}
+    task_id = client.task_of(model, parameters, **links)
+    answer = client.ended(task_id)
+    usage = {"duration": 1.2} if model == "wan2.2-s2v" else {"video_duration": 1.2, "video_ratio": "standard"}
+    assert answer["usage"] == usage
+    with av.open(io.BytesIO(client.video(task_id).content)) as container:
+        stream = container.streams.video[0]
+        assert ((stream.width, stream.height), stream.average_rate) == (size, fps)
+        assert float(stream.duration * stream.time_base) == pytest.approx(1.2, abs=1 / fps)
+    assert client.sim.state()["tasks"][0]["video_size"] == list(size)
+
+
+def test_each_model_runs_its_own_task(client: Client, files: FileServer) -> None:
+    """A queue of EMO tasks holds up no other model's, nor a deployment's."""
+    client.audio_url = files.add("v.wav", wav((1.2, 0.5)))  # long enough for each
+    client.sim.set(manual=True, deployments={"my-emo": "emo-v1"})
+    emo = [client.task(), client.task()]
+    others = [client.task_of("liveportrait"), client.task_of("wan2.2-s2v")]
+    body = client.create_body() | {"model": "my-emo"}
+    own = client.post(CREATE, body, **{"X-DashScope-Async": "enable"}).json()["output"]["task_id"]
+    state = client.sim.wait_for(lambda state: sum(task["status"] == "RUNNING" for task in state["tasks"]) == 4)
+    assert {task["id"] for task in state["tasks"] if task["status"] == "RUNNING"} == {emo[0], *others, own}
+    assert (state["counters"]["max_running"], state["counters"]["max_running_all"]) == (1, 4)
+    assert state["counters"]["creates"] == {"emo-v1": 2, "liveportrait": 1, "wan2.2-s2v": 1, "my-emo": 1}
+    assert client.get("/tasks/", model_name="my-emo").json()["total"] == 1
+    assert client.get("/tasks/", model_name="emo-v1").json()["total"] == 2
+
+
+def test_each_model_has_its_own_rate(files: FileServer) -> None:
+    with Simulator(api_key=KEY, manual=True) as sim:
+        client = Client(sim, files)
+        for _ in range(5):
+            client.task()
+        assert client.create().status_code == 429
+        assert client.create_of("liveportrait").status_code == 200
+
+
+def test_what_was_paid_is_counted_by_model(client: Client, files: FileServer) -> None:
+    audio_url = files.add("v.wav", wav((1.25, 0.5)))
+    client.check()
+    client.check(files.add("p.png", picture(note="NoHuman")))  # refused, and paid
+    client.check(f"{files.origin}/missing.png")  # not answered with a verdict
+    client.check_of("wan2.2-s2v-detect")
+    client.ended(client.task(audio_url=audio_url))
+    client.ended(client.task(audio_url=audio_url, ext_bbox=[60, 0, 420, 480]))
+    client.ended(client.task_of("liveportrait", audio_url=audio_url))
+    client.ended(client.task_of("wan2.2-s2v", {"resolution": "720P"}, audio_url=audio_url))
+    client.sim.fault({"task_fails": {}})
+    client.ended(client.task(audio_url=audio_url))  # free
+    assert client.sim.state()["counters"]["paid_cny"] == {
+        "emo-detect-v1": 0.008,
+        "wan2.2-s2v-detect": 0.004,
+        "emo-v1": 0.3,
+        "liveportrait": 0.025,
+        "wan2.2-s2v": 1.125,
+    }
+
+
+# Temporary storage
+
+
+def test_a_policy_holds_what_the_page_names(client: Client) -> None:
+    policy = client.policy("liveportrait")
+    assert {"policy", "signature", "upload_dir", "upload_host", "oss_access_key_id"} < set(policy)
+    assert (policy["expire_in_seconds"], policy["max_file_size_mb"]) == (300, 100)
+    assert (policy["x_oss_object_acl"], policy["x_oss_forbid_overwrite"]) == ("private", "true")
+    assert policy["upload_dir"] != client.policy("liveportrait")["upload_dir"]
+
+
+@pytest.mark.parametrize(
+    ("query", "status"),
+    [({"action": "getPolicy"}, 400), ({"model": "emo-v1"}, 400), ({"action": "getPolicy", "model": "emo-v2"}, 404)],
+)
+def test_a_policy_needs_its_action_and_a_model(client: Client, query: dict[str, str], status: int) -> None:
+    assert client.get("/uploads", **query).status_code == status
+
+
+def test_a_stored_pair_makes_a_video(client: Client, files: FileServer) -> None:
+    """The portrait goes up twice: once for the check's model, once for the video's."""
+    portrait, voice = picture(), wav((0.4, 0.5))
+    resolve = {"X-DashScope-OssResourceResolve": "enable"}
+    body = client.check_body(client.stored(portrait, "a.png", "emo-detect-v1"))
+    assert client.post(CHECK, body, **resolve).json()["output"]["check_pass"] is True
+    links = {"image_url": client.stored(portrait, "a.png"), "audio_url": client.stored(voice, "v.wav")}
+    answer = client.post(CREATE, client.create_body(**links), **resolve, **{"X-DashScope-Async": "enable"})
+    task_id = answer.json()["output"]["task_id"]
+    assert client.ended(task_id)["output"]["task_status"] == "SUCCEEDED"
+    state = client.sim.state()
+    assert files.asked == []
+    assert state["tasks"][0]["audio_sha256"] == hashlib.sha256(voice).hexdigest()
+    assert [(file["model"], file["bytes"]) for file in state["stored"]] == [
+        ("emo-detect-v1", len(portrait)),
+        ("emo-v1", len(portrait)),
+        ("emo-v1", len(voice)),
+    ]
+    assert "path" not in state["stored"][0]
+
+
+@pytest.mark.parametrize("header", [None, "disable"])
+def test_a_stored_link_needs_its_header(client: Client, header: str | None) -> None:
+    headers = {"X-DashScope-OssResourceResolve": header} if header else {}
+    body = client.check_body(client.stored(picture(), "a.png", "emo-detect-v1"))
+    answer = client.post(CHECK, body, **headers)
+    assert (answer.status_code, answer.json()["code"]) == (400, "InvalidURL")
+
+
+def test_a_stored_link_is_one_model_s_and_one_account_s(client: Client) -> None:
+    client.sim.set(foreign_api_keys=["sk-foreign"])
+    video_s = client.stored(picture(), "a.png", "emo-v1")
+    others = Client(client.sim, FileServer())
+    others.headers = {"Authorization": "Bearer sk-foreign"}
+    foreign = others.stored(picture(), "a.png", "emo-detect-v1")
+    assert others.get("/tasks/").status_code == 401
+    for url in (video_s, foreign, "oss://nothing/there.png"):
+        answer = client.post(CHECK, client.check_body(url), **{"X-DashScope-OssResourceResolve": "enable"})
+        assert (answer.status_code, answer.json()["code"]) == (400, "InvalidURL")
+        assert "not for this model and account" in answer.json()["message"]
+
+
+def test_a_stored_file_lives_48_hours(client: Client) -> None:
+    links = {"image_url": client.stored(picture(), "a.png"), "audio_url": client.stored(wav((0.4, 0.5)), "v.wav")}
+    resolve = {"X-DashScope-OssResourceResolve": "enable", "X-DashScope-Async": "enable"}
+    client.sim.set(clock_offset_seconds=172_800 - 60)
+    assert client.post(CREATE, client.create_body(**links), **resolve).status_code == 200
+    client.sim.set(clock_offset_seconds=172_800 + 60)
+    assert client.post(CREATE, client.create_body(**links), **resolve).status_code == 400
+
+
+def test_a_stored_file_gone_when_the_task_runs_fails_it(client: Client) -> None:
+    client.sim.set(manual=True)
+    client.task()
+    links = {"image_url": client.stored(picture(), "a.png"), "audio_url": client.stored(wav((0.4, 0.5)), "v.wav")}
+    resolve = {"X-DashScope-OssResourceResolve": "enable", "X-DashScope-Async": "enable"}
+    task_id = client.post(CREATE, client.create_body(**links), **resolve).json()["output"]["task_id"]
+    client.sim.set(stored_seconds=-1, manual=False)
+    output = client.ended(task_id)["output"]
+    assert (output["task_status"], output["code"]) == ("FAILED", "InvalidParameter.DataInspection")
+
+
+@pytest.mark.parametrize(
+    ("changed", "status", "code"),
+    [
+        ({"Signature": "wrong"}, 403, "SignatureDoesNotMatch"),
+        ({"Signature": None}, 403, "SignatureDoesNotMatch"),
+        ({"OSSAccessKeyId": "LTAI-other"}, 403, "InvalidAccessKeyId"),
+        ({"key": "elsewhere/a.png"}, 403, "AccessDenied"),
+        ({"x_oss_object_acl": "public-read"}, 403, "AccessDenied"),
+        ({"x_oss_forbid_overwrite": None}, 403, "AccessDenied"),
+        ({"order": ["file", "OSSAccessKeyId", "Signature", "policy", "key"]}, 400, "InvalidArgument"),
+    ],
+)
+def test_a_wrong_form_is_refused_in_xml(client: Client, changed: dict[str, Any], status: int, code: str) -> None:
+    answer = client.post_form(client.policy(), b"abc", **changed)
+    assert (answer.status_code, answer.headers["Content-Type"]) == (status, "application/xml")
+    assert f"<Code>{code}</Code>" in answer.text
+    assert client.sim.state()["stored"] == []
+
+
+def test_a_policy_dies_after_5_minutes(client: Client) -> None:
+    policy = client.policy()
+    client.sim.set(clock_offset_seconds=301)
+    answer = client.post_form(policy, b"abc")
+    assert answer.status_code == 403
+    assert "Policy expired" in answer.text
+
+
+def test_a_form_takes_no_api_key(client: Client) -> None:
+    policy = client.policy()
+    answer = requests.post(
+        policy["upload_host"], files={"file": b"x"}, headers={"Authorization": f"Bearer {KEY}"}, timeout=10
+    )
+    assert (answer.status_code, "<Code>InvalidArgument</Code>" in answer.text) == (400, True)
+
+
+def test_a_file_over_the_size_is_refused(client: Client) -> None:
+    client.sim.set(upload_max_mb=1)
+    policy = client.policy()
+    answer = client.post_form(policy, bytes(MIB + 1))
+    assert (answer.status_code, "<Code>EntityTooLarge</Code>" in answer.text) == (400, True)
+    assert client.post_form(policy, bytes(MIB)).status_code == 200
+    answer = client.post_form(policy, bytes(MIB))
+    assert (answer.status_code, "<Code>FileAlreadyExists</Code>" in answer.text) == (409, True)
+
+
+@pytest.mark.parametrize("body", [b"", b"--x--", b"--x\r\n\r\nno name\r\n--x--"])
+def test_a_body_that_is_no_form_is_refused(client: Client, body: bytes) -> None:
+    headers = {"Content-Type": "multipart/form-data; boundary=x"}
+    answer = requests.post(client.policy()["upload_host"], data=body, headers=headers, timeout=10)
+    assert (answer.status_code, "<Code>MalformedPOSTRequest</Code>" in answer.text) == (400, True)
+
+
+@pytest.mark.parametrize(("endpoint", "status"), [("policy", 503), ("upload", 503)])
+def test_the_storage_can_be_made_to_fail(client: Client, endpoint: str, status: int) -> None:
+    client.sim.fault({"status": status}, endpoint=endpoint)
+    if endpoint == "policy":
+        assert client.get("/uploads", action="getPolicy", model="emo-v1").status_code == status
+    else:
+        assert client.post_form(client.policy(), b"abc").status_code == status
+    assert client.stored(b"abc", "b.png").startswith("oss://")
+
+
+# Nonsense
+
+
+@pytest.mark.parametrize("name", NONSENSE)
+@pytest.mark.parametrize("path", ["query", "list", "create"])
+def test_every_nonsense_is_an_answer_that_took_effect(client: Client, name: str, path: str) -> None:
+    task_id = client.task()
+    client.ended(task_id)
+    client.sim.fault({"nonsense": name}, endpoint=path)
+    call = {
+        "query": lambda: client.get(f"/tasks/{task_id}"),
+        "list": lambda: client.get("/tasks/"),
+        "create": client.create,
+    }[path]
+    answer = call()
+    assert answer.status_code == 200
+    assert answer.content != call().content
+    assert len(client.sim.state()["tasks"]) == (3 if path == "create" else 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [
+        ("dates_early", b"0001-01-01"),
+        ("dates_late", b"9999-12-31"),
+        ("surrogates", b"\\ud83d"),
+        ("long_texts", b"x" * 300_000),
+        ("results_list", b'"results": [{"video_url"'),
+        ("results_nested", b'"videos": [{"url"'),
+        ("results_beside", b'"video_url"'),
+        ("numbers_huge", b"1e999"),
+        ("numbers_nan", b"NaN"),
+        ("numbers_long", b"9" * 5000),
+        ("deep", b"[" * 100_000),
+        ("not_utf8", b"\xff\xfe"),
+        ("wrong_types", b'"output": [{'),
+    ],
+)
+def test_a_query_s_nonsense(client: Client, name: str, found: bytes) -> None:
+    task_id = client.task()
+    client.ended(task_id)
+    client.sim.fault({"nonsense": name}, endpoint="query")
+    assert found in client.get(f"/tasks/{task_id}").content
+
+
+def test_fields_can_be_laid_over_an_answer(client: Client) -> None:
+    client.sim.fault({"merge": {"output": {"check_pass": None, "note": 1}}}, endpoint="check")
+    output = client.check().json()["output"]
+    assert (output["check_pass"], output["note"], len(output["face_bbox"])) == (None, 1, 4)
+
+
+def test_a_task_can_fail_with_half_a_surrogate(client: Client) -> None:
+    client.sim.fault({"task_fails": {"code": "InternalError.Algo", "message": "half \ud83d"}})
+    assert client.ended(client.task())["output"]["message"] == "half \ud83d"
+
+
+# Who may reach what
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({}, 200),
+        ({"Host": "localhost"}, 200),
+        ({"Host": "evil.example"}, 403),
+        ({"Host": "169.254.169.254"}, 403),
+        ({"Origin": "http://evil.example"}, 403),
+        ({"Origin": "null"}, 403),
+        ({"Origin": "https://127.0.0.1"}, 403),
+        ({"Sec-Fetch-Site": "cross-site"}, 403),
+        ({"Sec-Fetch-Site": "same-site"}, 403),
+        ({"Sec-Fetch-Site": "same-origin"}, 200),
+        ({"Content-Type": "text/plain"}, 403),
+        ({"Content-Type": "application/x-www-form-urlencoded"}, 403),
+    ],
+)
+def test_the_control_address_and_strangers(client: Client, headers: dict[str, str], status: int) -> None:
+    """A page of another site, or one whose name leads here, must not steer the simulator nor read its state."""
+    port = client.sim.base_url.rpartition(":")[2].partition("/")[0]
+    sent = {name: f"{value}:{port}" if name == "Host" else value for name, value in headers.items()}
+    sent = {"Content-Type": "application/json"} | sent
+    answer = requests.post(client.sim.control_url + "/settings", data=b'{"running": 7}', headers=sent, timeout=10)
+    assert answer.status_code == status
+    assert (client.sim.state()["settings"]["running"] == 7) is (status == 200)
+    if "Content-Type" not in headers:
+        assert requests.get(client.sim.control_url + "/state", headers=sent, timeout=10).status_code == status
+
+
+def test_it_can_be_bound_elsewhere(files: FileServer) -> None:
+    """As to the address at which containers reach this machine: links and the control's name follow."""
+    with Simulator(host="127.0.0.2", api_key=KEY, task_seconds=0) as sim:
+        client = Client(sim, files)
+        assert sim.base_url.startswith("http://127.0.0.2:")
+        task_id = client.task()
+        assert client.ended(task_id)["output"]["results"]["video_url"].startswith("http://127.0.0.2:")
+        assert client.video(task_id).status_code == 200
+        assert client.stored(b"abc", "a.png").startswith("oss://")
+        assert requests.get(sim.control_url + "/state", timeout=10).status_code == 200
+
+
+def test_its_files_are_for_this_user_alone(client: Client) -> None:
+    client.stored(picture(), "a.png")
+    client.ended(client.task())
+    folder = client.sim.account.storage.folder
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    modes = {stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()}
+    assert modes == {0o600}
+
+
+def test_it_never_imports_the_product() -> None:
+    for path in (LOCAL / "simulator").glob("*.py"):
+        tree = ast.parse(path.read_text())
+        names = [alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names] + [
+            node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)
+        ]
+        assert not [name for name in names if name.partition(".")[0] == "portraitcast"]
+
+
 # The control address
 
 
@@ -975,7 +1508,7 @@ def test_the_control_address_does_all_of_it_over_http(client: Client) -> None:
         ("/faults", {"action": {"close": "now"}}, "close is"),
         ("/faults", {"action": {"results": "odd"}}, "results is one of"),
         ("/faults", {"action": {"task_fails": True}}, "task_fails is"),
-        ("/faults", {"action": {"status": 500}, "endpoint": "upload"}, "endpoint is one of"),
+        ("/faults", {"action": {"status": 500}, "endpoint": "other"}, "endpoint is one of"),
     ],
 )
 def test_a_wrong_wish_is_refused_with_the_reason(client: Client, path: str, body: Any, said: str) -> None:
@@ -984,7 +1517,8 @@ def test_a_wrong_wish_is_refused_with_the_reason(client: Client, path: str, body
     assert said in answer.json()["message"]
 
 
-def test_a_task_forgotten_by_a_reset_ends_without_a_trace(client: Client) -> None:
+def test_a_task_forgotten_by_a_reset(client: Client) -> None:
+    """A task forgotten by a reset ends without a trace."""
     client.sim.set(manual=True)
     old = client.task()
     client.sim.wait_for(lambda state: status(state, old) == "RUNNING")
@@ -994,7 +1528,9 @@ def test_a_task_forgotten_by_a_reset_ends_without_a_trace(client: Client) -> Non
     assert [task["id"] for task in client.sim.state()["tasks"]] == [fresh]
 
 
-def test_hundreds_of_connections_at_once_are_all_answered(client: Client) -> None:
+def test_hundreds_of_connections_at_once(client: Client) -> None:
+    """Hundreds of connections at once are all answered."""
+
     def one(_: int) -> str:
         return client.task()  # a connection of its own
 
@@ -1008,8 +1544,27 @@ def test_hundreds_of_connections_at_once_are_all_answered(client: Client) -> Non
     assert state["counters"]["max_running"] == 1
 
 
+def test_the_command_keeps_its_log_private(tmp_path: Path) -> None:
+    log = tmp_path / "simulator.log"
+    log.touch(0o644)
+    command = [sys.executable, "-m", "simulator", "--host", "127.0.0.3", "--deployment", "my-emo=emo-v1"]
+    with (
+        log.open("w") as written,
+        subprocess.Popen(command, cwd=LOCAL, stdout=subprocess.PIPE, stderr=written, text=True) as process,  # noqa: S603 - ours
+    ):
+        assert process.stdout
+        said = json.loads(process.stdout.readline())
+        assert said["base_url"].startswith("http://127.0.0.3:")
+        settings = requests.get(said["control_url"] + "/state", timeout=10).json()["settings"]
+        assert settings["deployments"] == {"my-emo": "emo-v1"}
+        assert stat.S_IMODE(log.stat().st_mode) == 0o600
+        process.terminate()
+        assert process.wait(10) == 0
+
+
 @pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGINT])
-def test_the_command_says_where_it_listens_and_ends_when_told(end: signal.Signals) -> None:
+def test_the_command_listens_and_ends(end: signal.Signals) -> None:
+    """The command says where it listens and ends when told."""
     command = [sys.executable, "-m", "simulator", "--port", "0", "--api-key", "sk-cli", "--task-seconds", "1.5"]
     with subprocess.Popen(command, cwd=LOCAL, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603 - our own
         assert process.stdout

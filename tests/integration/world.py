@@ -7,6 +7,7 @@ wait loop) is done here, in the order of time.
 
 from __future__ import annotations
 
+import hashlib
 import heapq
 import io
 import itertools
@@ -16,6 +17,7 @@ import threading
 import time
 import wave
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -25,12 +27,13 @@ from urllib.parse import parse_qsl, quote, quote_plus, unquote, urlsplit
 import boto3
 import numpy as np
 import yaml
+from botocore.awsrequest import AWSResponse
 from moto.core import DEFAULT_ACCOUNT_ID
 from moto.stepfunctions.models import stepfunctions_backends
 from PIL import Image, PngImagePlugin
 
-from portraitcast.adapters.buckets import Results, Uploads
-from portraitcast.adapters.dashscope import DashScope
+from portraitcast.adapters.buckets import NO_VERSION, Results, Uploads
+from portraitcast.adapters.dashscope import Created, DashScope
 from portraitcast.adapters.executions import ExecutionHistory, Executions
 from portraitcast.adapters.jobs_table import JobsTable
 from portraitcast.adapters.notifications import Notifications
@@ -39,8 +42,9 @@ from portraitcast.adapters.queues import Queue
 from portraitcast.adapters.records import from_plain, to_plain
 from portraitcast.bootstrap import deliver, submit
 from portraitcast.domain.execution import Execution
-from portraitcast.domain.job import iso
-from portraitcast.domain.uploads import classify
+from portraitcast.domain.job import Inputs, Job, iso
+from portraitcast.domain.models import DEFAULT, MODELS, Boxes
+from portraitcast.domain.uploads import Name, classify
 from portraitcast.errors import MessageError, TryLaterError
 from portraitcast.workflows.create_task import Limits
 from portraitcast.workflows.deliver import EndedExecution
@@ -53,7 +57,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from http.server import HTTPServer
 
-    from portraitcast.domain.job import Job
     from simulator import Simulator
 
 REGION = "eu-central-1"
@@ -98,6 +101,25 @@ def portrait(shade: int = 60, *, note: str | None = None, size: tuple[int, int] 
     return out.getvalue()
 
 
+def sha256(data: bytes) -> str:
+    """Return what reports and the simulator say of a file's content."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def named(key: str) -> Name:
+    """Return a key that counts, taken apart."""
+    name = classify(key)
+    assert name is not None, f"{key} doesn't count"
+    return name
+
+
+def new_job(name: str = "acme/line", *, at: float = 1_800_000_000.0, **fields: Any) -> Job:
+    """Return a job that was not there before, with fields as a test needs them."""
+    its = named(f"{name}.wav")
+    inputs = fields.pop("inputs", Inputs(its.stem))
+    return replace(Job.new(its.job, its.name, its.folder, inputs, at), **fields)
+
+
 # ---------------------------------------------------------------------- what moto stands in for
 class _Template(yaml.SafeLoader):
     """Reads a CloudFormation template; what its functions give isn't asked for here."""
@@ -123,7 +145,8 @@ def table_definition() -> dict[str, Any]:
 @cache
 def client(service: str) -> Any:
     """Return a client; making one takes longer than most tests, and moto forgets everything between them anyhow."""
-    return boto3.client(service, region_name=REGION, aws_access_key_id="testing", aws_secret_access_key="testing")
+    keys = {"aws_access_key_id": "testing", "aws_secret_access_key": "testing"}
+    return boto3.client(service, region_name=REGION, **keys)  # type: ignore[call-overload]  # any service
 
 
 def make_table() -> JobsTable:
@@ -132,11 +155,93 @@ def make_table() -> JobsTable:
     return JobsTable(client("dynamodb"), TABLE)
 
 
-def make_bucket(name: str) -> Any:
-    """Create a versioned bucket in moto and return an S3 client."""
+VERSIONED, SUSPENDED, UNVERSIONED = "Enabled", "Suspended", None
+
+
+def make_bucket(name: str, versioning: str | None = VERSIONED) -> Any:
+    """Create a bucket in moto, versioned unless another state is asked for, and return an S3 client."""
     client("s3").create_bucket(Bucket=name, CreateBucketConfiguration={"LocationConstraint": REGION})
-    client("s3").put_bucket_versioning(Bucket=name, VersioningConfiguration={"Status": "Enabled"})
+    if versioning is not None:
+        client("s3").put_bucket_versioning(Bucket=name, VersioningConfiguration={"Status": versioning})
     return client("s3")
+
+
+def keys(bucket: str) -> set[str]:
+    """List the keys of a bucket."""
+    return {entry["Key"] for entry in client("s3").list_objects_v2(Bucket=bucket).get("Contents", [])}
+
+
+def items(pk: str) -> list[dict[str, Any]]:
+    """Return a partition of the Jobs table as it is stored."""
+    answer = client("dynamodb").query(
+        TableName=TABLE, KeyConditionExpression="pk = :p", ExpressionAttributeValues={":p": {"S": pk}}
+    )
+    return list(answer["Items"])
+
+
+@contextmanager
+def on_call(service: str, event: str, do: Callable[..., Any]) -> Iterator[None]:
+    """Have a function called at one of botocore's events meanwhile, before moto is."""
+    hooks = client(service).meta.events
+    hooks.register_first(event, do, unique_id=f"world {event}")
+    try:
+        yield
+    finally:
+        hooks.unregister(event, unique_id=f"world {event}")
+
+
+class _Body(io.BytesIO):
+    """A body as botocore wants one: its HTTP client has `stream`."""
+
+    def stream(self, **_: Any) -> Iterator[bytes]:
+        yield self.read()
+
+
+@dataclass(frozen=True)
+class S3Error:
+    """What S3 answers instead of an object: an HTTP status, a code and a message. HEAD tells the status only."""
+
+    status: int
+    code: str
+    message: str
+
+
+@contextmanager
+def s3_answers(error: S3Error, *keys: str, operation: str = "GetObject", times: int | None = None) -> Iterator[None]:
+    """Let S3 refuse calls about some keys, so many times or always, as moto can't."""
+    left = [times]
+
+    def answer(request: Any, **_: Any) -> AWSResponse | None:
+        if unquote(urlsplit(request.url).path).partition("/")[2].removeprefix(f"{UPLOADS}/") not in keys:
+            return None
+        if left[0] is not None:
+            if left[0] <= 0:
+                return None
+            left[0] -= 1
+        text = f"<Error><Code>{error.code}</Code><Message>{error.message}</Message></Error>"
+        body = "" if request.method == "HEAD" else text
+        return AWSResponse(request.url, error.status, {"content-type": "application/xml"}, _Body(body.encode()))
+
+    with on_call("s3", f"before-send.s3.{operation}", answer):
+        yield
+
+
+class Reads:
+    """How many items DynamoDB read for queries, as it charges for them."""
+
+    def __init__(self) -> None:
+        self.items = 0
+
+    def count(self, parsed: dict[str, Any], **_: Any) -> None:
+        self.items += parsed["ScannedCount"]
+
+
+@contextmanager
+def counting_reads() -> Iterator[Reads]:
+    """Count meanwhile what DynamoDB reads for queries."""
+    reads = Reads()
+    with on_call("dynamodb", "after-call.dynamodb.Query", reads.count):
+        yield reads
 
 
 class FileServer:
@@ -167,10 +272,11 @@ class FileServer:
         self.origin = f"http://127.0.0.1:{self.server.server_port}"
 
     def sign(self, *objects: LinkedObject) -> list[str]:
-        return [
-            f"{self.origin}/{quote(linked.key)}?versionId={linked.version}&type={quote_plus(CONTENT_TYPES[linked.type])}"
-            for linked in objects
-        ]
+        return [self._link(linked) for linked in objects]
+
+    def _link(self, linked: LinkedObject) -> str:
+        version = "" if linked.version == NO_VERSION else f"versionId={linked.version}&"
+        return f"{self.origin}/{quote(linked.key)}?{version}type={quote_plus(CONTENT_TYPES[linked.type])}"
 
 
 @contextmanager
@@ -220,9 +326,13 @@ class World:
         max_poll_seconds: float = 120,
         call_seconds: float = 5.0,
         extra_video_hosts: str | None = None,
+        versioning: str | None = VERSIONED,
     ) -> None:
         self.sim = sim
+        self.files = links
         self.offset = 0.0
+        self.provider_ahead = 0.0
+        self.function_ends_at = 0.0  # when Lambda kills the submit that runs now
         self._due: list[tuple[float, int, str, Any]] = []
         self._order = itertools.count()
         self._sequence = itertools.count(1)
@@ -230,7 +340,8 @@ class World:
         self.handled: list[Message] = []
 
         self.table = make_table()
-        self.s3 = make_bucket(UPLOADS)
+        self.s3 = make_bucket(UPLOADS, versioning)
+        self._versioning = versioning
         make_bucket(RESULTS)
         self._make_listeners()
         self.sfn = client("stepfunctions")
@@ -321,11 +432,20 @@ class World:
     def advance(self, seconds: float) -> None:
         """Let time pass for the product and the provider."""
         self.offset += seconds
-        self.sim.set(clock_offset_seconds=self.offset)
+        self.sim.set(clock_offset_seconds=self.offset + self.provider_ahead)
+
+    def skew_provider(self, seconds: float) -> None:
+        """Let the provider's clock be so far ahead of ours."""
+        self.provider_ahead = seconds
+        self.advance(0)
+
+    def advance_to_beijing_midnight(self, *, before: float = 0.0) -> None:
+        """Let time pass until so many seconds before the provider's next day begins; a negative number is after it."""
+        self.advance(-(self.clock() + 8 * 3600) % 86_400 - before)
 
     def post(self, message: Message, *, after: float = 0.0) -> None:
         """Put a message into the uploads queue."""
-        self._push(self.clock() + after, "message", (message, 0))
+        self._push(self.clock() + after, "message", (message, 0, self.clock()))
 
     def _push(self, due: float, kind: str, what: Any) -> None:
         heapq.heappush(self._due, (due, next(self._order), kind, what))
@@ -349,29 +469,37 @@ class World:
         raise AssertionError(f"it goes on for ever; next are {sorted(self._due)[:3]}")
 
     # ------------------------------------------------------------------ what SQS and Lambda do
-    def _message(self, message: Message, receives: int) -> None:
+    def handle(self, message: Message) -> None:
+        """Have one message handled now, by a function that dies with the test's `Died`."""
+        self.submit.handle(Received.from_text(json.dumps(message), self.clock()), self.clock() + SUBMIT_SECONDS)
+
+    def dispatch_now(self) -> None:
+        """Dispatch now, as every message makes submit do."""
+        self.submit.dispatch(self.clock() + SUBMIT_SECONDS)
+
+    def _message(self, message: Message, receives: int, sent_at: float) -> None:
         self.handled.append(message)
-        ends_at = self.clock() + SUBMIT_SECONDS
-        received = Received.from_text(json.dumps(message), self.clock())
+        self.function_ends_at = self.clock() + SUBMIT_SECONDS
+        received = Received.from_text(json.dumps(message), sent_at)
         try:
-            self.submit.handle(received, ends_at)
+            self.submit.handle(received, self.function_ends_at)
         except (TryLaterError, MessageError):
-            self._give_again(message, receives)
+            self._give_again(message, receives, sent_at)
         except Died:
-            self._give_again(message, receives)
+            self._give_again(message, receives, sent_at)
             return
         if not received.asks_to_dispatch:
             return
         try:
-            self.submit.dispatch(self.clock() + SUBMIT_SECONDS)
+            self.submit.dispatch(self.function_ends_at)
         except Died:  # before Lambda could say that the message was handled
-            self._give_again(message, receives)
+            self._give_again(message, receives, sent_at)
 
-    def _give_again(self, message: Message, receives: int) -> None:
+    def _give_again(self, message: Message, receives: int, sent_at: float) -> None:
         if receives + 1 >= RECEIVES:
             self.dead.append(message)
         else:
-            self._push(self.clock() + VISIBILITY, "message", (message, receives + 1))
+            self._push(self.clock() + VISIBILITY, "message", (message, receives + 1, sent_at))
 
     # ------------------------------------------------------------------ what Step Functions does
     def _executions(self) -> list[Any]:
@@ -425,8 +553,9 @@ class World:
     def put(self, key: str, body: bytes | str | dict[str, Any]) -> Message:
         """Upload a file and return the event that S3 would send."""
         data = json.dumps(body).encode() if isinstance(body, dict) else body.encode() if isinstance(body, str) else body
-        version = self.s3.put_object(Bucket=UPLOADS, Key=key, Body=data)["VersionId"]
-        return self._event(key, "ObjectCreated:Put", {"versionId": version, "size": len(data)})
+        answer = self.s3.put_object(Bucket=UPLOADS, Key=key, Body=data)
+        fields = {"eTag": answer["ETag"].strip('"'), "size": len(data)}
+        return self._event(key, "ObjectCreated:Put", fields | self._version(answer))
 
     def drop(self, key: str, body: bytes | str | dict[str, Any]) -> Message:
         """Upload a file; its event is on its way."""
@@ -439,6 +568,34 @@ class World:
         self.drop(f"{name}.png", portrait())
         self.drop(f"{name}.wav", voice(seconds, pitch=pitch))
 
+    def rendering(self, *names: str) -> None:
+        """Bring jobs to the provider and keep their tasks there: the first RUNNING, the others PENDING."""
+        self.sim.set(manual=True)
+        for n, name in enumerate(names):
+            self.drop_pair(name, pitch=0.08 + n / 50)
+            self.run(8)
+            assert self.status(name) == "rendering"
+
+    def finish_tasks(self) -> None:
+        """Let the tasks that `rendering` keeps end, and wait until they have."""
+        self.sim.set(manual=False)
+        self.sim.wait_for(lambda s: not any(t["status"] in {"PENDING", "RUNNING"} for t in s["tasks"]))
+
+    def foreign_task(self, *, seconds: float = 0.4, key: str | None = None) -> str:
+        """Let somebody else create a task with the same account; returns its id."""
+        self.s3.put_object(Bucket=UPLOADS, Key=".theirs/v.wav", Body=voice(seconds))
+        self.s3.put_object(Bucket=UPLOADS, Key=".theirs/p.png", Body=portrait())
+        theirs = DashScope(self.sim.base_url, lambda: key or self.sim.account.settings.api_key)
+        made = theirs.create(
+            MODELS[DEFAULT],
+            image_url=f"{self.files.origin}/.theirs/p.png",
+            audio_url=f"{self.files.origin}/.theirs/v.wav",
+            boxes=Boxes((100, 50, 300, 250), (0, 0, 400, 400)),
+            parameters={},
+        )
+        assert isinstance(made, Created)
+        return made.task_id
+
     def sweep(self, times: int = 6) -> None:
         """Let the schedule come so many times, and everything happen."""
         for _ in range(times):
@@ -448,10 +605,15 @@ class World:
 
     def delete(self, key: str) -> Message:
         """Delete a file; its event is on its way."""
-        version = self.s3.delete_object(Bucket=UPLOADS, Key=key)["VersionId"]
-        event = self._event(key, "ObjectRemoved:DeleteMarkerCreated", {"versionId": version})
+        answer = self.s3.delete_object(Bucket=UPLOADS, Key=key)
+        name = "ObjectRemoved:Delete" if self._versioning is UNVERSIONED else "ObjectRemoved:DeleteMarkerCreated"
+        event = self._event(key, name, self._version(answer))
         self.post(event)
         return event
+
+    def _version(self, answer: dict[str, Any]) -> dict[str, str]:
+        """Return what S3's event says of a version: nothing in a bucket that never had versions."""
+        return {} if self._versioning is UNVERSIONED else {"versionId": answer.get("VersionId", NO_VERSION)}
 
     def _event(self, key: str, name: str, fields: dict[str, Any]) -> Message:
         s3_object = {"key": quote_plus(key), "sequencer": f"{next(self._sequence):016X}", **fields}
@@ -461,9 +623,7 @@ class World:
     # ------------------------------------------------------------------ what people and tests see
     def job_id(self, name: str) -> str:
         """Return the id of the job of a name without suffix."""
-        found = classify(name + ".mp3")
-        assert found is not None
-        return found.job
+        return named(name + ".mp3").job
 
     def job(self, name: str) -> Job:
         """Return the job of a name as the table has it."""
@@ -478,6 +638,12 @@ class World:
             return dict(json.loads(body))
         return None
 
+    def its_report(self, name: str) -> dict[str, Any]:
+        """Return the report of a job that must have one."""
+        report = self.report(name)
+        assert report is not None, f"there is no report of {name}"
+        return report
+
     def status(self, name: str) -> str | None:
         """Return a job's status as its report says it."""
         report = self.report(name)
@@ -487,6 +653,20 @@ class World:
         """Return the code of a job's error as its report says it."""
         report = self.report(name)
         return report["error"]["code"] if report and report["error"] else None
+
+    def held(self, name: str) -> str | None:
+        """Return why a queued job waits as its report says it."""
+        report = self.report(name)
+        return report["queue"]["held"] if report and report["queue"] else None
+
+    def execution_of(self, name: str) -> str:
+        """Return the name of a job's current execution."""
+        return self.job(name).execution_name
+
+    def video_versions(self, name: str) -> int:
+        """Return how often a job's video was put."""
+        listed = self.s3.list_object_versions(Bucket=RESULTS, Prefix=f"{name}.mp4").get("Versions", [])
+        return sum(version["Key"] == f"{name}.mp4" for version in listed)
 
     def video(self, name: str) -> bytes | None:
         """Return a job's video, or None when there is none."""
@@ -525,6 +705,23 @@ class World:
     def requests(self, endpoint: str) -> int:
         """Return how many calls of an endpoint the provider got."""
         return int(self.sim.state()["counters"]["requests"].get(endpoint, 0))
+
+    def instead(self, owner: Any, method: str, do: Callable[..., Any]) -> Callable[[], None]:
+        """Let `do(real, …)` stand for a method, which is its first argument; returns the cure."""
+        real = getattr(owner, method)
+        setattr(owner, method, lambda *args, **kwargs: do(real, *args, **kwargs))
+        return lambda: setattr(owner, method, real)
+
+    def fails(self, owner: Any, method: str, times: int | None = None) -> Callable[[], None]:
+        """Let AWS refuse the first calls of a method, or all; returns the cure."""
+        calls = itertools.count(1)
+
+        def call(real: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+            if times is None or next(calls) <= times:
+                raise TryLaterError("AWS refuses")
+            return real(*args, **kwargs)
+
+        return self.instead(owner, method, call)
 
     def dies(self, owner: Any, method: str, *, after: bool = False, nth: int = 1) -> Callable[[], None]:
         """Let the n-th call of a method kill the process, before or after it took effect; returns the cure."""

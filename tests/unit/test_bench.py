@@ -7,10 +7,10 @@ import json
 from collections import Counter
 
 import pytest
-from media_samples import mp4
 
 from bench import cost, delivery, document, overhead, polling, recorder, stack, starts, storm
 from portraitcast.media import probe_video
+from unit.media_samples import mp4
 
 MARK = document.Mark("polls", "≤ 2", "3", met=False, why="They are many.")
 

@@ -18,7 +18,7 @@ from package import read_template
 from portraitcast.adapters.dashscope import DashScope, ProviderTask
 from portraitcast.adapters.queues import Queue
 from portraitcast.bootstrap.submit import SubmitWorkflows
-from portraitcast.config import Provider, Resources, SubmitConfig
+from portraitcast.config import Provider
 from portraitcast.domain.uploads import short_hash
 from portraitcast.errors import TryLaterError
 from portraitcast.workflows.create_task import CreateTask
@@ -41,7 +41,7 @@ BUCKET = "portraitcast-uploads"  # that the examples are about
 NOW = 1_800_000_000.0
 JOB = short_hash("acme/line-01")
 TASK = "a8532587-fa8c-4ef8-82be-0c46b17950d1"
-NAMES = sorted(path.stem for path in EVENTS.glob("*.json") if path.stem != "env")
+NAMES = sorted(path.stem for path in EVENTS.glob("*.json"))
 
 
 def event(name: str) -> dict[str, Any]:
@@ -320,34 +320,13 @@ def test_the_stacks_rule_would_send_the_event(name: str) -> None:
     assert sent["detail"]["stateMachineArn"].endswith(f":{machine}")
 
 
-# ---------------------------------------------------------------- env.json
-
-
-@pytest.mark.parametrize("function", ["SubmitFunction", "StatusFunction", "DeliverFunction"])
-def test_env_json_holds_every_variable_of_the_function_and_the_engines_address(function: str) -> None:
-    template = read_template(ROOT / "template.yaml")
-    own = template["Resources"][function]["Properties"].get("Environment", {}).get("Variables", {})
-    wanted = {*template["Globals"]["Function"]["Environment"]["Variables"], *own, "AWS_ENDPOINT_URL"}
-    assert set(event("env")[function]) == wanted
-
-
-def test_the_functions_can_read_their_settings_from_env_json() -> None:
-    env = event("env")
-    assert SubmitConfig.from_env(env["SubmitFunction"]).max_tasks_in_flight >= 1
-    for function in ("SubmitFunction", "DeliverFunction"):
-        assert Resources.from_env(env[function]).table
-    for function in ("SubmitFunction", "StatusFunction", "DeliverFunction"):
-        provider = Provider.from_env(env[function])
-        assert provider.min_poll <= provider.max_poll
-
-
-# ---------------------------------------------------------------- README
+# ---------------------------------------------------------------- docs/sam.md
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_readme_has_a_line_for_the_event(name: str) -> None:
+def test_the_page_has_a_line_for_the_event(name: str) -> None:
     function = {"submit": "SubmitFunction", "status": "StatusFunction", "deliver": "DeliverFunction"}[
         name.split("-", maxsplit=1)[0]
     ]
-    lines = (ROOT / "README.md").read_text("utf-8").splitlines()
+    lines = (ROOT / "docs" / "sam.md").read_text("utf-8").splitlines()
     assert any(f"{name}.json" in line and function in line for line in lines)

@@ -14,7 +14,7 @@ from portraitcast.adapters.download import ParameterError, listed_origins
 from portraitcast.domain.account import Account
 from portraitcast.domain.metrics import UNITS, account_metrics
 from portraitcast.errors import TryLaterError
-from run import FUNCTIONS, OUTPUTS
+from run import OUTPUTS, function_names
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -55,6 +55,7 @@ NAMESPACE = "Portraitcast"  # of the product's own metrics
 
 # Default and least value, as the product promises them; None where there is no least value.
 PARAMETERS: dict[str, tuple[object, int | None]] = {
+    "Architecture": ("arm64", None),
     "MaxTasksInFlight": (2, 1),
     "MinPollSeconds": (15, 1),
     "MaxPollSeconds": (120, 1),
@@ -91,7 +92,7 @@ def test_no_timer_can_be_set_longer_than_a_message_can_be_delayed() -> None:
 
 def test_the_outputs_name_everything_that_the_local_run_and_the_pages_use() -> None:
     outputs = TEMPLATE["Outputs"]
-    assert set(outputs) == {*OUTPUTS.values(), *FUNCTIONS.values()}
+    assert set(outputs) == {*OUTPUTS.values(), *(f"{name}Name" for name in function_names(TEMPLATE).values())}
     pages = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
     used = {name for page in pages for name in re.findall(r"\bstack ([A-Z]\w+)\)", page.read_text("utf-8"))}
     assert used
@@ -284,7 +285,25 @@ def test_the_key_is_in_no_functions_environment() -> None:
         TEMPLATE["Globals"]["Function"]["Environment"]["Variables"],
         *(f.get("Environment", {}).get("Variables", {}) for f in FUNCTION_RESOURCES.values()),
     ]
-    assert [name for each in variables for name in each if "KEY" in name] == ["API_KEY_SECRET_ARN"]
+    named = {name: value for each in variables for name, value in each.items() if "KEY" in name}
+    assert [name for name, value in named.items() if value != {"Ref": "AWS::NoValue"}] == ["API_KEY_SECRET_ARN"]
+
+
+def test_names_that_lambda_sets_itself_have_no_value() -> None:
+    """They are named for `sam local invoke --env-vars`; a value would make Lambda refuse the function."""
+    variables = TEMPLATE["Globals"]["Function"]["Environment"]["Variables"]
+    reserved = {name: value for name, value in variables.items() if name.startswith("AWS_")}
+    assert {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_REGION"} <= set(reserved)
+    assert all(value == {"Ref": "AWS::NoValue"} for value in reserved.values())
+
+
+def test_one_processor_goes_through_functions_and_layers() -> None:
+    chosen = {"Ref": "Architecture"}
+    assert TEMPLATE["Globals"]["Function"]["Architectures"] == [chosen]
+    assert [f for f in FUNCTION_RESOURCES.values() if "Architectures" in f] == []
+    for name, layer in of_type("AWS::Serverless::LayerVersion").items():
+        assert layer["CompatibleArchitectures"] == [chosen]
+        assert RESOURCES[name]["Metadata"]["BuildArchitecture"] == chosen
 
 
 # ---------------------------------------------------------------- people's files

@@ -337,7 +337,7 @@ class JobsTable:
         if known is not None:
             put["ConditionExpression"] = "tag = :t AND seq = :s"
             put["ExpressionAttributeValues"] = {":t": {"S": _tag(known)}, ":s": {"S": known.sequencer}}
-        same = known is not None and known.is_same_version(upload)
+        same = known is not None and known.is_same_version(upload) and known.repeats == upload.repeats
         kind = upload.name.kind
         if same or not (kind.is_picture or kind is Kind.FOLDER_SETTINGS):
             self._write([{"Put": put}])

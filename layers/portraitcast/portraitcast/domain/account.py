@@ -15,6 +15,7 @@ BEIJING: Final = timezone(timedelta(hours=8))
 PROBE_MAX_SECONDS: Final = 900.0  # longest interval between probes; also Amazon SQS's longest delay
 STRIKES_TO_OPEN: Final = 3  # throttled, not connected or without an answer, in a row
 PASSES_TO_BLAME: Final = 2  # once may be chance: the account was mended in between
+ALIKE_TO_HOLD: Final = 2  # jobs refused in a row with the same words, after which these are no job's own trouble
 RECENT_TASKS: Final = 8  # known tasks that the provider's list is held against
 
 
@@ -34,6 +35,8 @@ class OpenCreate:
         From when on the list may be read again; set before it is read, so that a look that dies is a look.
     request_id
         The provider's id of the create's request, where it told one.
+    trouble
+        Why the last look did not count.
     """
 
     job: str
@@ -46,6 +49,7 @@ class OpenCreate:
     looks: int = 0
     next_look_at: float = 0.0
     request_id: str | None = None
+    trouble: str = ""
 
     @property
     def owner(self) -> str:
@@ -115,6 +119,8 @@ class Account:
     suspects
         How often another job's call passed after each of these jobs had failed: at the second time the next such
         trouble is the job's own.
+    refusal, refused
+        The words of the last refusals in a row that were alike, and the jobs that met them.
     key_mark, key_since
         Which API key the last create was sent with, and since when (0: there was no other before it).
     recent_tasks
@@ -140,6 +146,8 @@ class Account:
     budget_day: str = ""
     failures: dict[str, int] = field(default_factory=dict)
     suspects: dict[str, int] = field(default_factory=dict)
+    refusal: str = ""
+    refused: tuple[str, ...] = ()
     key_mark: str | None = None
     key_since: float = 0.0
     recent_tasks: tuple[KnownTask, ...] = ()
@@ -187,7 +195,7 @@ class Account:
     def settle_create(self, task: KnownTask) -> Self:
         """The open create made this task."""
         recent = (*[t for t in self.recent_tasks if t.id != task.id], task)[-RECENT_TASKS:]
-        return replace(self, open_create=None, recent_tasks=recent)
+        return replace(self, open_create=None, recent_tasks=recent, refusal="", refused=())
 
     def drop_create(self, owner: str, now: float, *, paid: bool = False) -> Self:
         """Close the owner's create without a task of ours; its fee comes back unless it may have been `paid`."""
@@ -213,7 +221,7 @@ class Account:
     def reach_budget(self, ceiling: float, fee: float, now: float) -> Self:
         """Note, once a day, that the day's budget doesn't bear the next job."""
         day = beijing_day(now)
-        if self.budget_day == day:
+        if self.budget_day >= day:
             return self
         return replace(self, budget_day=day).notify(
             "the day's budget is reached",
@@ -237,7 +245,7 @@ class Account:
             return "paused"
         if self.breaker is not None:
             return "account"
-        return "budget" if self.budget_day == beijing_day(now) else None
+        return "budget" if self.budget_day >= beijing_day(now) else None
 
     def not_before(self, now: float) -> float | None:
         """Return when the account may be tried again (epoch), or None when it may be now."""
@@ -267,6 +275,15 @@ class Account:
             f"itself once the service takes a create again. It is tried again in {interval:g} s and then at growing "
             "intervals of up to 15 minutes.",
         )
+
+    def is_refused_like_others(self, job: str, words: str) -> bool:
+        """Say whether the last refusals, of other jobs, had the same words: then these are about no job's files."""
+        return words == self.refusal and len(set(self.refused) - {job}) >= ALIKE_TO_HOLD
+
+    def note_refusal(self, job: str, words: str) -> Self:
+        """Note in which words a job was refused."""
+        alike = self.refused if words == self.refusal else ()
+        return replace(self, refusal=words, refused=(*(j for j in alike if j != job), job)[-ALIKE_TO_HOLD:])
 
     def blames(self, job: str) -> bool:
         """Say whether trouble that looks like the account's is this job's own: others passed twice meanwhile."""

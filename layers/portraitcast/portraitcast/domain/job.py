@@ -113,6 +113,7 @@ class SettingsFile:
     key: str
     version: str
     sha256: str | None
+    etag: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -386,7 +387,7 @@ class Job:
         self, inputs: Inputs, identity: str, fingerprint: str, now: float, *, ready_at: float, held: str | None = None
     ) -> Self:
         """Stand in the queue, at the place that the job had or the one of `ready_at`; `held` says why it waits."""
-        place = self.place_key or f"{iso(ready_at)}#{self.id}"
+        place = self._place(ready_at)
         return self._evaluated(
             "queue",
             inputs,
@@ -523,7 +524,8 @@ class Job:
 
     def retry(self, now: float, *, home: tuple[str, ...]) -> Self:
         """The task failed for a passing reason: one more create, from the same place."""
-        return self._to("retry", now, retried=True, task=None, queue_key=self.place_key, open_folders=home)
+        place = self._place(self.ready_at)  # a task that was taken up has left its place
+        return self._to("retry", now, retried=True, task=None, queue_key=place, place_key=place, open_folders=home)
 
     def deliver(self, video: Video, task: Task, cost: float, now: float) -> Self:
         """The video lies in the results bucket."""
@@ -587,6 +589,10 @@ class Job:
         return replace(self, published=self.revision, report_etag=etag)
 
     # ------------------------------------------------------------------ how a change is made
+    def _place(self, ready_at: float) -> str:
+        """Return the sort key of the queue entry: the job's own place, else the one of `ready_at`."""
+        return self.place_key or f"{iso(ready_at)}#{self.id}"
+
     def _with_my_stem(self, inputs: Inputs) -> Inputs:
         """Keep the first stem: a job has one report, whichever Unicode form of its name came later."""
         return inputs if self.revision == 0 else replace(inputs, stem=self.stem)
@@ -639,7 +645,8 @@ class Job:
 
     def _published_anew(self, now: float, *, quiet: bool = False, **fields: Any) -> Self:
         """Raise the revision: a change to publish; `quiet` rewrites the report without an event."""
-        fields.setdefault("refused", None)
+        # What nobody has read yet of a refused upload stays until it is published.
+        fields.setdefault("refused", self.refused if self.unpublished else None)
         return replace(self, revision=self.revision + 1, changed_at=now, quiet=quiet and not self.unpublished, **fields)
 
 

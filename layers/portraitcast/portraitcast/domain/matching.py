@@ -34,6 +34,7 @@ from portraitcast.domain.uploads import (
     Name,
     Upload,
     classify,
+    same_key,
     short_hash,
 )
 
@@ -64,6 +65,9 @@ class Lookup(Protocol):
 
     def pictures(self) -> Pictures:
         """The pictures of the job's folder."""
+
+    def forms(self, key: str) -> tuple[Upload, ...]:
+        """The pictures that have this key, in whatever Unicode form."""
 
     def facts(self, upload: Upload) -> Facts | None:
         """What reading a voice or a picture found; None while it is being read."""
@@ -153,6 +157,7 @@ def match(gathered: Gathered, lookup: Lookup) -> Match:
             return Waiting(inputs, message=_BEING_READ)
         if _may_be_arriving(upload, gathered):
             return _arriving(inputs, gathered, upload)
+    gathered = replace(gathered, jsons=_without_twin_jsons(gathered.jsons))
     settings = _settings(gathered, lookup, inputs)
     if not isinstance(settings, _Settings):
         return settings
@@ -258,7 +263,7 @@ def _with_settings_file(inputs: Inputs, jsons: tuple[Upload, ...]) -> Inputs:
         return inputs
     upload = _newest(jsons)
     digest = hashlib.sha256(upload.text.encode()).hexdigest() if upload.text is not None else None
-    file = SettingsFile(upload.key, upload.version, digest)
+    file = SettingsFile(upload.key, upload.version, digest, upload.etag)
     return replace(inputs, settings_files=(*inputs.settings_files, file))
 
 
@@ -484,7 +489,8 @@ def _only_image(gathered: Gathered, lookup: Lookup, inputs: Inputs) -> _Chosen |
             f"Waiting for the folder to be quiet for {gathered.settle_seconds:g} s before a picture of it is chosen."
         )
         return Waiting(inputs, message=message, again_at=quiet_at)
-    if pictures.count > 1:
+    only = _only(pictures, lookup)
+    if only is None and pictures.count > 1:
         return Waiting(
             inputs,
             Problem(
@@ -495,7 +501,6 @@ def _only_image(gathered: Gathered, lookup: Lookup, inputs: Inputs) -> _Chosen |
             ),
             candidates=Candidates(tuple(sorted(pictures.keys)), pictures.count),
         )
-    only = lookup.named(pictures.keys[0])
     if only is None:  # it went at this very moment; its event is on its way
         return Waiting(inputs, message=_BEING_READ)
     return _Chosen(inputs, only, None, "only_image")
@@ -517,6 +522,23 @@ def _without_twins(uploads: list[Upload], lookup: Lookup) -> list[Upload]:
         content = facts.sha256 if facts and facts.sha256 else upload.key
         kept.setdefault((upload.name.name + upload.name.suffix, content), upload)
     return list(kept.values())
+
+
+def _without_twin_jsons(jsons: tuple[Upload, ...]) -> tuple[Upload, ...]:
+    """Take settings JSONs of equal text, whose keys differ in their Unicode form only, for one."""
+    first = jsons[:1]
+    return first if all(f.text is not None and f.text == first[0].text for f in jsons) else jsons
+
+
+def _only(pictures: Pictures, lookup: Lookup) -> Upload | None:
+    """Return the one picture that a folder has; in both Unicode forms of its name it is one all the same."""
+    first = pictures.keys[0]
+    if pictures.count == 1:
+        return lookup.named(first)
+    if pictures.count > len(pictures.keys) or not all(same_key(key, first) for key in pictures.keys):
+        return None
+    one = _without_twins(list(_by_key(lookup.forms(first))), lookup)
+    return one[0] if len(one) == 1 else None
 
 
 def _same_but_form(one: Upload, other: Upload) -> bool:

@@ -317,7 +317,7 @@ _EMO: Final = Model(
         Parameter("ratio", Call.CHECK, "1:1", choices=("1:1", "3:4")),
     ),
     picture=PictureLimits(min_side=400, max_side=7000),  # EMO image detection, image requirements
-    # EMO video generation, audio requirements. An older page says strictly less than 60 s: parts that we cut stay below.
+    # EMO video generation, audio requirements. An older page says less than 60 s: parts that we cut stay below.
     voice=VoiceLimits(max_bytes=15 * MIB, max_seconds=60.0),
     check_cny=0.004,  # EMO pricing, a picture
     second_cny=MappingProxyType({"1:1": 0.08, "3:4": 0.16}),  # EMO pricing
@@ -336,7 +336,7 @@ _LIVEPORTRAIT: Final = Model(
         Parameter("video_fps", Call.CREATE, 24, least=15, most=30, whole=True),
         Parameter("mouth_move_strength", Call.CREATE, 1, least=0, most=1.5),
         Parameter("head_move_strength", Call.CREATE, 0.7, least=0, most=1),
-        Parameter("paste_back", Call.CREATE, True, boolean=True),  # noqa: FBT003 - it is the default's value
+        Parameter("paste_back", Call.CREATE, True, boolean=True),
     ),
     # LivePortrait, input limits: smaller than 10 MB; the page names no shortest side.
     picture=PictureLimits(min_side=1, max_side=4096, max_bytes=10 * MIB - 1, max_ratio=2.0),
@@ -389,10 +389,10 @@ def model_named(name: str, deployments: Mapping[str, str] = _NO_DEPLOYMENTS) -> 
     """
     if name in MODELS:
         return MODELS[name]
-    runs = deployments.get(name, "")
-    if runs not in MODELS:
+    model = MODELS.get(deployments.get(name, ""))
+    if model is None:
         raise UnknownModelError(name, (*MODELS, *(each for each in deployments if deployments[each] in MODELS)))
-    return replace(MODELS[runs], name=name)
+    return replace(model, name=name)
 
 
 def models_with(parameter: str) -> tuple[str, ...]:

@@ -44,7 +44,7 @@ class Problem:
     request_id: str | None = None
 
 
-class ProblemError(ValueError):
+class ProblemError(Exception):
     """Something about a file or a setting is wrong and its owner must mend it; carries the `Problem`."""
 
     def __init__(self, problem: Problem) -> None:
@@ -116,8 +116,19 @@ def no_usable_answer() -> Problem:
     )
 
 
-def create_ambiguous(task_ids: list[str]) -> Problem:
-    """Return the problem of a create of unknown outcome that no look at the service's list could settle."""
+def create_ambiguous(task_ids: list[str], why: str) -> Problem:
+    """Return the problem of a create of unknown outcome that no look at the service's list could settle.
+
+    `why` is the trouble with the list where it never came to candidates, "" where it did.
+    """
+    if not task_ids:
+        return Problem(
+            "CreateAmbiguous",
+            "Nobody knows whether the video service took this job: its list of tasks did not tell within an hour.",
+            "Ask the operator to look at the service's tasks; drop the files again to have the video made in any case.",
+            limit="1 h",
+            measured=why or None,
+        )
     return Problem(
         "CreateAmbiguous",
         "Nobody knows whether the video service took this job, and which of its tasks it would be.",

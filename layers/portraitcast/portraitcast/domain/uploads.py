@@ -106,6 +106,11 @@ def nfc(text: str) -> str:
     return unicodedata.normalize("NFC", text)
 
 
+def nfd(text: str) -> str:
+    """Return a key, or a part of one, in Unicode normal form D, as a Mac's file system has it."""
+    return unicodedata.normalize("NFD", nfc(text))
+
+
 def short_hash(text: str) -> str:
     """Return the first 32 hex digits of the SHA-256 of `text`: raw names are too long for a sort key and not ASCII."""
     return hashlib.sha256(text.encode()).hexdigest()[:32]
@@ -127,9 +132,16 @@ def classify(key: str) -> Name | None:
 
 
 def is_hidden(key: str) -> bool:
-    """Say whether any part of a key begins with a dot, or is a folder that systems make for themselves."""
+    """Say whether any part of a key begins with a dot, or is a folder that systems make for themselves.
+
+    ``.`` and ``..`` are no hidden folders: a program that joined paths wrote them, and its files are to be made.
+    """
     *folders, base = key.split("/")
-    return base.startswith(".") or any(f.startswith(".") or f.lower() in SYSTEM_FOLDERS for f in folders)
+    return base.startswith(".") or any(_is_hidden_folder(folder) for folder in folders)
+
+
+def _is_hidden_folder(folder: str) -> bool:
+    return folder.lower() in SYSTEM_FOLDERS or (folder.startswith(".") and folder not in {".", ".."})
 
 
 def _kind(suffix: str, base: str) -> Kind | None:
@@ -195,7 +207,7 @@ class Upload:
     noticed_at
         When we noticed this version (epoch seconds): with a backlog this is the time that counts for quiet periods.
     sequencer
-        S3's order of events of one key, "" when the file was found without an event.
+        S3's order of events of one key; "" when the bucket was asked, and its event is still to come or lost.
     deleted
         The deleted marker: kept a while so that an older event, delivered late, doesn't bring the file back.
     unread
@@ -206,6 +218,8 @@ class Upload:
         What reading a voice or a picture found; None until then.
     refused
         A second voice of a job that was already sent: told once, then left alone.
+    repeats
+        How often the same bytes were uploaded again where versions have no ids to tell that.
     """
 
     name: Name
@@ -219,6 +233,7 @@ class Upload:
     text: str | None = None
     facts: Facts | None = None
     refused: bool = False
+    repeats: int = 0
 
     @property
     def key(self) -> str:
@@ -228,7 +243,9 @@ class Upload:
     @property
     def tag(self) -> str:
         """What tells one upload from another: key and version, or ETag where versions have no ids."""
-        return f"{self.key}\n{self.version if self.version != 'null' else self.etag or 'null'}"
+        if self.version != "null":
+            return f"{self.key}\n{self.version}"
+        return f"{self.key}\n{self.etag or 'null'}" + (f"#{self.repeats}" if self.repeats else "")
 
     def is_same_version(self, other: Upload) -> bool:
         """Say whether two are the same object, as far as S3 tells objects apart."""
@@ -236,7 +253,11 @@ class Upload:
             return self.deleted and other.deleted
         if self.version != other.version:
             return False
-        return self.version != "null" or not (self.etag and other.etag) or self.etag == other.etag
+        return self.version != "null" or self.etag == other.etag
+
+    def follows(self, known: Upload) -> bool:
+        """Say whether the order of two uploads' events is known: S3 told of both, and none was deleted in between."""
+        return bool(self.sequencer and known.sequencer) and not known.deleted
 
     def is_older_event_than(self, known: Upload) -> bool:
         """Say whether S3 ordered this event before the known one; without both sequencers nobody can tell.

@@ -102,6 +102,11 @@ class _Order:
     expected: float
 
     @property
+    def has_links(self) -> bool:
+        """Whether an input is the owner's own link, which nobody but the owner can mend."""
+        return self.voice.link is not None or self.portrait.link is not None
+
+    @property
     def fee(self) -> float:
         """The video's price, CNY."""
         return self.model.video_fee(self.seconds, self.settings.parameters)
@@ -206,7 +211,7 @@ class CreateTask:
             answer = self._service.check_portrait(order.model, links.image(), settings.parameters)
         except ProviderError as error:
             self._end_check(job, refund=0.0 if isinstance(error, ProviderIllError) else fee)
-            return self._not_sent(job, error)
+            return self._not_sent(order, error)
         if isinstance(answer, CheckPassed):
             if content:
                 self._table.put_check(content, PortraitCheck(answer.boxes), self._clock())
@@ -233,25 +238,31 @@ class CreateTask:
         now = self._clock()
         self._table.update_account(lambda a: (a.spend(-refund, now) if refund else a).end_check(job.id))
 
-    def _not_sent(self, job: Job, error: ProviderError) -> Outcome:
+    def _not_sent(self, order: _Order, error: ProviderError) -> Outcome:
         """The provider did not take a check: sort whose trouble it is."""
-        if isinstance(error, JobRefusedError) and error.worth_one_more_try and not job.retried:
-            self._table.save(job.use_retry(), was=job)
-        elif isinstance(error, JobRefusedError):
-            self._reject(job, provider_refused(error.code, error.message, error.request_id), shared=False)
-        else:
+        job = order.job
+        if not isinstance(error, JobRefusedError) or _befalls_all(order, error, self._table.account()):
             self._trouble(job, error)
+        elif error.worth_one_more_try and not job.retried:
+            self._table.save(job.use_retry(), was=job)
+        else:
+            problem = provider_refused(error.code, error.message, error.request_id)
+            self._reject(job, problem, shared=False, words=str(error))
         return Progress()
 
-    def _reject(self, job: Job, problem: Problem, *, shared: bool, answered: bool = True) -> None:
-        """Reject a queued job; `answered` if the provider's answer shows the account to be well."""
+    def _reject(self, job: Job, problem: Problem, *, shared: bool, answered: bool = True, words: str = "") -> None:
+        """Reject a queued job.
+
+        `answered` if the provider's answer shows the account to be well, `words` if these may befall every job.
+        """
         now = self._clock()
 
         def reject(current: Job, account: Account) -> tuple[Job, Account] | None:
             if current.version != job.version:
                 return None  # changed meanwhile: the next step looks at it again
             home = current.inputs.folders if shared else ()
-            return current.refuse(problem, now, home=home), account.close_breaker(job.id) if answered else account
+            account = account.close_breaker(job.id) if answered else account
+            return current.refuse(problem, now, home=home), account.note_refusal(job.id, words) if words else account
 
         self._publish_changed(self._table.update_both(job.id, reject))
 
@@ -276,7 +287,7 @@ class CreateTask:
                 parameters=order.settings.parameters,
             )
         except JobRefusedError as error:
-            self._refused(job, error)
+            self._refused(order, job, error)
         except ProviderError as error:
             self._trouble(job, error)
         else:
@@ -312,7 +323,10 @@ class CreateTask:
         self._monitor.start(changed.job, changed.account)
         self._publish_changed(changed)
 
-    def _refused(self, job: Job, error: JobRefusedError) -> None:
+    def _refused(self, order: _Order, job: Job, error: JobRefusedError) -> None:
+        if _befalls_all(order, error, self._table.account()):
+            self._trouble(job, error)
+            return
         now = self._clock()
 
         def refuse(current: Job, account: Account) -> tuple[Job, Account] | None:
@@ -321,7 +335,8 @@ class CreateTask:
             account = account.drop_create(current.owner, now).close_breaker(current.id)
             if error.worth_one_more_try and not current.retried:
                 return current.use_retry().requeue(now, held=account.held(now), home=current.inputs.folders), account
-            return current.refuse(provider_refused(error.code, error.message, error.request_id), now), account
+            refused = current.refuse(provider_refused(error.code, error.message, error.request_id), now)
+            return refused, account.note_refusal(current.id, str(error))
 
         self._publish_changed(self._table.update_both(job.id, refuse))
 
@@ -333,7 +348,8 @@ class CreateTask:
         def keep(current: Job, account: Account) -> tuple[Job, Account] | None:
             if current.status not in {Status.CREATING, Status.QUEUED} or current.attempt != job.attempt:
                 return None
-            account = account.drop_create(current.owner, now)
+            if current.status is Status.CREATING:  # a queued job's owner may be that of its orphaned task
+                account = account.drop_create(current.owner, now)
             if not isinstance(error, ThrottledError | NotConnectedError):
                 if account.blames(current.id):
                     problem = account_refuses_job(error.code, error.message, error.request_id)
@@ -377,8 +393,8 @@ class CreateTask:
                 self._accept(job, Task(task.task_id, create.sent_at, order.expected), known, adopted=not certain)
             case NotTaken(job):
                 self._not_taken(job)
-            case Ambiguous(job, tasks):
-                self._give_up(job, tuple(task.task_id for task in tasks))
+            case Ambiguous(job, tasks, why):
+                self._give_up(job, tuple(task.task_id for task in tasks), why)
 
     def _not_taken(self, job: Job) -> None:
         """Nothing was made: the job goes back to its place, the service counts as ill."""
@@ -399,15 +415,23 @@ class CreateTask:
 
         self._publish_changed(self._table.update_both(job.id, back))
 
-    def _give_up(self, job: Job, tasks: tuple[str, ...]) -> None:
+    def _give_up(self, job: Job, tasks: tuple[str, ...], why: str) -> None:
         """Nobody can tell: a person must look. All candidates are remembered, so that no later create adopts one."""
         now = self._clock()
+        problem = create_ambiguous(list(tasks), why)
+        log.warning("a create is left to a person", extra={"job": job.id, "detail": why or ", ".join(tasks[:20])})
 
         def fail(current: Job, account: Account) -> tuple[Job, Account] | None:
             if current.status is not Status.CREATING or current.attempt != job.attempt:
                 return None
-            account = account.drop_create(current.owner, now, paid=True)
-            return current.fail(create_ambiguous(list(tasks)), now), account
+            account = account.drop_create(current.owner, now, paid=True).notify(
+                "a create is left to you",
+                f"Nobody knows whether the video service took {current.name}: "
+                f"{why or problem.measured or 'no look at its list of tasks counted within an hour'}.\n\nThe job has "
+                "ended as CreateAmbiguous. A task of it is paid: look at the service's tasks of that time, and drop the "
+                "files again to have the video made in any case.",
+            )
+            return current.fail(problem, now), account
 
         self._publish_changed(self._table.update_both(job.id, fail, tasks=tasks[:REMEMBERED_TASKS]))
 
@@ -423,6 +447,19 @@ class CreateTask:
         if changed.job.follow_up and not changed.job.at_provider:
             self._queue.send({"reconcile": changed.job.id})  # new files came while it was being sent
         self._publish.job(changed.job, self._publish.turn(changed.job, changed.account))
+
+
+def _befalls_all(order: _Order, error: JobRefusedError, account: Account) -> bool:
+    """Say whether a refusal is the stack's trouble though its code is a job's: no owner can mend it.
+
+    The way to our own bucket, words that name no input of a job, and what other jobs in a row were just refused with.
+    What the service says of a content is each job's own, however often.
+    """
+    if error.worth_one_more_try:
+        return not order.has_links
+    if not error.names_an_input:
+        return True
+    return not error.judges_content and account.is_refused_like_others(order.job.id, str(error))
 
 
 class _SignedLinks:

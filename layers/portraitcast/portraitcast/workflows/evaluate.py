@@ -7,6 +7,7 @@ at once, at least one sees the other.
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
@@ -109,7 +110,8 @@ class Evaluate:
                 continue
             except NotFoundError:
                 if lookup.last is not None:
-                    self._reading.look_again(lookup.last)
+                    with suppress(ConflictError):  # somebody else has noted what is there
+                        self._reading.look_again(lookup.last)
                 continue
             if after is None:
                 return None
@@ -351,12 +353,16 @@ class _Lookup:
         for upload in self._table.pictures_of(name.job):
             if same_key(upload.key, key):
                 return upload
-        there = self._uploads.head(key)  # it may lie there since before the stack did
-        if there is None:
+        found = self._reading.there_now(name)  # it may lie there since before the stack did
+        if found.deleted:
             return None
-        found = Upload(name, there.version, there.bytes, self._now, there.etag)
         self._unnoted.add(found.tag)
         return found
+
+    def forms(self, key: str) -> tuple[Upload, ...]:
+        """Return the noted pictures of a key, in whatever Unicode form."""
+        name = classify(key)
+        return tuple(f for f in self._table.pictures_of(name.job) if same_key(f.key, key)) if name else ()
 
     def to_keep(self) -> tuple[Upload, ...]:
         """Return the uploads that were read and are in the table."""

@@ -31,24 +31,26 @@ class ReadUpload:
         self._uploads = uploads
         self._clock = clock
 
-    def there_now(self, name: Name, *, sequencer: str = "") -> Upload:
-        """Return what the bucket has under a key now: an upload, or a deleted marker."""
+    def there_now(self, name: Name) -> Upload:
+        """Return what the bucket has under a key now: an upload, or a deleted marker. S3's order is not known of it."""
         try:
             there = self._uploads.head(name.key)
         except UnreadableObjectError as error:  # S3 tells nothing of it, not even a version
-            return Upload(
-                name, "null", 1, self._clock(), sequencer=sequencer, facts=Facts(problem=_unreadable(name.key, error))
-            )
+            return Upload(name, "null", 1, self._clock(), facts=Facts(problem=_unreadable(name.key, error)))
         if there is None:
-            return Upload(name, "", 0, self._clock(), sequencer=sequencer, deleted=True)
+            return Upload(name, "", 0, self._clock(), deleted=True)
         unread = name.kind in {Kind.JOB_SETTINGS, Kind.FOLDER_SETTINGS}
-        return Upload(name, there.version, there.bytes, self._clock(), there.etag, sequencer, unread=unread)
+        return Upload(name, there.version, there.bytes, self._clock(), there.etag, unread=unread)
 
-    def look_again(self, upload: Upload) -> None:
-        """A version vanished while it was read: the bucket says what is there now."""
+    def look_again(self, upload: Upload) -> Upload:
+        """A version vanished while it was read: note and return what the bucket has there now.
+
+        Raises `ConflictError` when somebody else has noted something meanwhile.
+        """
         known = self._table.upload(upload.name)
-        now = self.there_now(upload.name, sequencer=known.sequencer if known else "")
+        now = self.there_now(upload.name)
         self._table.note_upload(now, known)
+        return now
 
     def settings(self, upload: Upload) -> Upload:
         """Read a settings JSON that is noted and not read yet. Raises `NotFoundError` when the version is gone."""

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 CLOCK_MARGIN: Final = 60.0  # s; the provider's clock against ours, when its list is compared with a create's time
+UNPROVEN_MARGIN: Final = 600.0  # s; the same while no known task shows how far the provider's clock is ahead
 SECOND_LOOK: Final = 5  # the second look comes at five times ReconcileSeconds
 LOOK_SECONDS: Final = 75.0  # ours: a look at the whole list, page by page
 LOOK_RESERVE: Final = 10.0  # of the function's time: what is written behind a look
@@ -64,10 +65,14 @@ class NotTaken:
 
 @dataclass(frozen=True, slots=True)
 class Ambiguous:
-    """Any of these tasks may be the create's (there may be none), and nobody can tell which, or whether."""
+    """Any of these tasks may be the create's (there may be none), and nobody can tell which, or whether.
+
+    `why` is the trouble with the list, where it never came to candidates.
+    """
 
     job: Job
     tasks: tuple[ListedTask, ...]
+    why: str = ""
 
 
 Finding: TypeAlias = Later | Underway | Taken | NotTaken | Ambiguous
@@ -105,7 +110,7 @@ class ReconcileCreate:
             self._table.save_account(account.drop_create(create.owner, now, paid=True))
             return Underway()
         if now - create.unknown_since > GIVE_UP_SECONDS:
-            return Ambiguous(job, ())
+            return Ambiguous(job, (), create.trouble)
         if ends_at - now < LOOK_SECONDS / 2:
             return Later(now + 1)
         # Written before it begins: a look that outlasts its function is a look, and the next comes later.
@@ -114,18 +119,25 @@ class ReconcileCreate:
             tasks = self._service.list_tasks(self._model(job), seconds=min(LOOK_SECONDS, ends_at - now - LOOK_RESERVE))
         except ProviderError as error:
             log.warning("the list of tasks could not be read", extra=_extra(job, error.code, error.message))
-            return Underway()
+            return self._without_count(began, f"the list of tasks could not be read: {error}")
         return self._judge(began, job, create, tasks)
 
     def _judge(self, account: Account, job: Job, create: OpenCreate, tasks: list[ListedTask]) -> Finding:
         now = self._clock()
-        skew = _clock_skew(account, create, tasks, now)
+        known = _known_tasks(account, create, now)
+        skew = _clock_skew(known, tasks)
         if skew is None:
             log.warning("the list of tasks contradicts what is known", extra=_extra(job, None, f"{len(tasks)} tasks"))
-            return Underway()
+            missing = len({task.id for task in known} - {task.task_id for task in tasks})
+            what = f"it lacks {missing} of our tasks" if missing else "our tasks are in it at other times than ours"
+            return self._without_count(account, f"the list of tasks can't be believed: {what}")
         if certain := self._named_by_request(account, create, tasks):
             return Taken(job, create, certain, certain=True)
-        candidates = self._candidates(account, create, tasks, skew)
+        candidates = self._candidates(account, create, tasks, skew, CLOCK_MARGIN)
+        if not known and not candidates:
+            # Nothing proves the provider's clock: what is a little outside the time is left to a person.
+            if perhaps := self._candidates(account, create, tasks, skew, UNPROVEN_MARGIN):
+                return Ambiguous(job, tuple(perhaps))
         if len(candidates) == 1 and job.voice_seconds is not None:
             return Taken(job, create, candidates[0], certain=False)
         if candidates:
@@ -137,13 +149,19 @@ class ReconcileCreate:
         self._write(account, replace(create, looks=create.looks + 1, next_look_at=max(second, now + 1)))
         return Underway()
 
+    def _without_count(self, account: Account, trouble: str) -> Underway:
+        """Keep why a look did not count, for the person who may have to decide."""
+        if account.open_create is not None:
+            self._write(account, replace(account.open_create, trouble=trouble))
+        return Underway()
+
     def _named_by_request(self, account: Account, create: OpenCreate, tasks: list[ListedTask]) -> ListedTask | None:
         """Return the one task whose row names the create's own request."""
         named = [t for t in tasks if create.request_id and t.request_id == create.request_id]
         return named[0] if len(named) == 1 and not self._is_known(account, named[0].task_id) else None
 
     def _candidates(
-        self, account: Account, create: OpenCreate, tasks: list[ListedTask], skew: float
+        self, account: Account, create: OpenCreate, tasks: list[ListedTask], skew: float, margin: float
     ) -> list[ListedTask]:
         """Return the tasks that may be this create's: in its time, none that we know, and of our key if that is told.
 
@@ -151,8 +169,8 @@ class ReconcileCreate:
         """
         ended = create.unknown_since if create.unknown_since is not None else create.lease_until
         # What came before the end of an earlier create that was never settled may be that one's.
-        earliest = max(create.sent_at - CLOCK_MARGIN, account.unsettled_until)
-        in_time = [t for t in tasks if earliest <= t.created_at - skew <= ended + CLOCK_MARGIN]
+        earliest = max(create.sent_at - margin, account.unsettled_until)
+        in_time = [t for t in tasks if earliest <= t.created_at - skew <= ended + margin]
         ours = {t.task_id for t in tasks if self._is_known(account, t.task_id)} if in_time else set()
         found = [t for t in in_time if t.task_id not in ours]
         key_since = account.key_since + CLOCK_MARGIN if account.key_since else 0.0
@@ -169,14 +187,18 @@ class ReconcileCreate:
         return job.inputs.settings.definition if job.inputs.settings else model_named(DEFAULT)
 
 
-def _clock_skew(account: Account, create: OpenCreate, tasks: list[ListedTask], now: float) -> float | None:
+def _known_tasks(account: Account, create: OpenCreate, now: float) -> list[KnownTask]:
+    """Return our newest tasks that the list must hold: of the create's model and key, and young enough."""
+    recent = [t for t in account.recent_tasks if (t.model, t.key_mark) == (create.model, account.key_mark)]
+    return [t for t in recent if now - t.accepted_at < KNOWN_FOR]
+
+
+def _clock_skew(known: list[KnownTask], tasks: list[ListedTask]) -> float | None:
     """Return by how many seconds the provider's clock is ahead of ours, by the tasks that we know; None if they differ.
 
     A known task that the list lacks, or known tasks that disagree about the clock, say that the list can't be believed.
     """
     listed = {task.task_id: task.created_at for task in tasks}
-    recent = [t for t in account.recent_tasks if (t.model, t.key_mark) == (create.model, account.key_mark)]
-    known = [t for t in recent if now - t.accepted_at < KNOWN_FOR]
     if any(task.id not in listed for task in known):
         return None
     if not known:

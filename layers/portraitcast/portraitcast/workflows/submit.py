@@ -84,12 +84,15 @@ class Submit:
         self._queue = queue
         self._bucket = bucket
         self._clock = clock
+        self._hops = 0  # of the messages that dispatching is to follow
 
     def handle(self, message: Received, ends_at: float) -> None:
         """Handle one message, S3's events or one of ours (docs/design.md lists them); raises `MessageError`.
 
         The function's time ends at `ends_at` (epoch).
         """
+        if message.asks_to_dispatch:
+            self._hops = max(self._hops, message.hops)
         with self._queue.handling(message.hops):
             try:
                 self._handle(message, ends_at - RESERVE_SECONDS)
@@ -123,8 +126,10 @@ class Submit:
 
     def dispatch(self, ends_at: float) -> None:
         """Send what can be sent. Never fails the messages that it follows: the schedule tries again."""
+        hops, self._hops = self._hops, 0
         try:
-            self._dispatch.run(ends_at)
+            with self._queue.handling(hops):
+                self._dispatch.run(ends_at)
         except Exception:
             log.exception("dispatch was broken off")
 

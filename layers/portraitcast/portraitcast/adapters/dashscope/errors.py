@@ -30,6 +30,7 @@ _INPUT: Final = re.compile(
     r"|resolution|duration|ratio|style|template|_freq|_fps|_strength|paste_back",
     re.IGNORECASE,
 )
+_JUDGED: Final = re.compile(r"InvalidFile\.|DataInspectionFailed|IPInfringement")
 _INPUT_CODE: Final = re.compile(r"InvalidFile\.|InvalidURL\.|DataInspection|IPInfringement|Upload\.|.*\.TooLarge$")
 
 
@@ -81,6 +82,11 @@ class JobRefusedError(ProviderError):
         as when the service has changed. Met by two jobs one after the other, it is the stack's trouble.
         """
         return bool(_INPUT_CODE.match(self.code) or _INPUT.search(self.message))
+
+    @property
+    def judges_content(self) -> bool:
+        """Say whether the service looked at the files and judged what they show or say."""
+        return bool(_JUDGED.match(self.code))
 
 
 class AccountError(ProviderError):

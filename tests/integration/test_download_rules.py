@@ -1,0 +1,250 @@
+"""Where the functions connect to, seen at the socket: real TLS on loopback, a resolver that says what a test wants."""
+
+from __future__ import annotations
+
+import datetime
+import http.server
+import socket
+import ssl
+import threading
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import requests.adapters
+import urllib3.util.connection
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from portraitcast.adapters.download import FetchError, fetched
+from unit.media_samples import mp4
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+PROVIDER = "dashscope-result-sh.oss-cn-shanghai.aliyuncs.com"
+PUBLIC, ELSEWHERE, METADATA = "93.184.216.34", "93.184.216.35", "169.254.169.254"
+LINK = f"http://{PROVIDER}/x.mp4?Expires=1&Signature=canary"
+VIDEO = mp4(1.0)
+
+
+class House:
+    """The outside as a test wants it: names and their addresses, and one web server behind every public address."""
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+        self.names: dict[str, list[list[str]]] = {PROVIDER: [[PUBLIC]]}  # a name's answers, one a question
+        self.asked_names: list[str] = []
+        self.connected: list[tuple[str, int]] = []
+        self.server_names: list[str | None] = []
+        self.requests: list[tuple[str, dict[str, str]]] = []
+        self.location: str | None = None
+
+    def resolve(self, host: str, port: int, *_: Any, **__: Any) -> list[Any]:
+        self.asked_names.append(host)
+        answers = self.names.get(host) or [[host]]
+        addresses = answers.pop(0) if len(answers) > 1 else answers[0]
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port)) for address in addresses]
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Make a self-signed certificate, and its key in the same file, for a name."""
+
+    def make(name: str) -> Path:
+        key, subject = (
+            ec.generate_private_key(ec.SECP256R1()),
+            x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "t")]),
+        )
+        now = datetime.datetime.now(datetime.UTC)
+        made = (
+            x509.CertificateBuilder()
+            .subject_name(subject)
+            .issuer_name(subject)
+            .public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - datetime.timedelta(minutes=5))
+            .not_valid_after(now + datetime.timedelta(days=1))
+            .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
+            .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+            .sign(key, hashes.SHA256())
+        )
+        private = key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+        path = tmp_path_factory.mktemp("tls") / "both.pem"
+        path.write_bytes(private + made.public_bytes(serialization.Encoding.PEM))
+        return path
+
+    return make
+
+
+@pytest.fixture
+def cert_name() -> str:
+    """Name that the server's certificate is for; tests may parametrize it."""
+    return PROVIDER
+
+
+@pytest.fixture
+def house(monkeypatch: pytest.MonkeyPatch, certificate: Callable[[str], Path], cert_name: str) -> Iterator[House]:
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            served.requests.append((self.path, dict(self.headers)))
+            away = served.location if self.path != "/moved.mp4" else None
+            self.send_response(302 if away else 200)
+            if away:
+                self.send_header("Location", away)
+            self.send_header("Content-Length", str(0 if away else len(VIDEO)))
+            self.end_headers()
+            if not away:
+                self.wfile.write(VIDEO)
+
+        def log_message(self, *_: Any) -> None:
+            """Keep quiet."""
+
+    class Server(http.server.ThreadingHTTPServer):
+        def handle_error(self, *_: Any) -> None:
+            """A client that leaves in the middle of TLS is what some tests want."""
+
+    file = certificate(cert_name)
+    server = Server(("127.0.0.1", 0), Handler)
+    served = House(server.server_address[1])
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(file)
+    context.sni_callback = lambda _, name, __: served.server_names.append(name)
+    server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
+    thread.start()
+    connect, resolve = urllib3.util.connection.create_connection, socket.getaddrinfo
+
+    def connect_here(address: tuple[str, int], *args: Any, **kwargs: Any) -> socket.socket:
+        served.connected.append(address)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(socket, "getaddrinfo", resolve)
+            return connect(("127.0.0.1", served.port), *args, **kwargs)
+
+    monkeypatch.setattr(urllib3.util.connection, "create_connection", connect_here)
+    monkeypatch.setattr(socket, "getaddrinfo", served.resolve)
+    monkeypatch.setattr(requests.adapters, "DEFAULT_CA_BUNDLE_PATH", str(file))
+    yield served
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def bring(url: str = LINK, listed: str = "") -> bytes:
+    with fetched(url, extra_hosts=listed) as found:
+        return found.file.read()
+
+
+def test_the_connection_goes_to_the_judged_address_and_tls_to_the_name(house: House) -> None:
+    assert bring() == VIDEO
+
+    assert house.connected == [(PUBLIC, 443)]
+    assert house.server_names == [PROVIDER]
+    ((path, headers),) = house.requests
+    assert path == "/x.mp4?Expires=1&Signature=canary"
+    assert headers["Host"] == PROVIDER
+
+
+def test_a_name_that_changes_between_check_and_use_gains_nothing(house: House) -> None:
+    house.names[PROVIDER] = [[PUBLIC], [METADATA]]
+
+    assert bring() == VIDEO
+
+    assert house.asked_names == [PROVIDER]
+    assert house.connected == [(PUBLIC, 443)]
+
+
+def test_a_name_that_changes_between_two_downloads_is_judged_anew(house: House) -> None:
+    house.names[PROVIDER] = [[PUBLIC], [METADATA]]
+    bring()
+
+    with pytest.raises(FetchError, match="leads to a private address"):
+        bring()
+
+    assert house.connected == [(PUBLIC, 443)]
+
+
+def test_a_redirect_is_resolved_judged_and_pinned_like_the_link(house: House) -> None:
+    house.names[PROVIDER] = [[PUBLIC], [ELSEWHERE], [METADATA]]
+    house.location = f"http://{PROVIDER}/moved.mp4"
+
+    assert bring() == VIDEO
+
+    assert house.connected == [(PUBLIC, 443), (ELSEWHERE, 443)]
+
+
+def test_a_redirect_to_a_name_that_now_leads_to_the_metadata_service_is_refused(house: House) -> None:
+    house.names[PROVIDER] = [[PUBLIC], [METADATA]]
+    house.location = f"https://{PROVIDER}/latest/meta-data/"
+
+    with pytest.raises(FetchError, match="leads to a private address"):
+        bring()
+
+    assert house.connected == [(PUBLIC, 443)]
+
+
+@pytest.mark.parametrize(
+    "location",
+    [
+        "http://169.254.169.254/latest/meta-data/",
+        "https://169.254.169.254/latest/meta-data/",
+        "http://2852039166/",
+        "http://0xa9fea9fe/",
+        "https://[::ffff:169.254.169.254]/",
+        f"https://{PROVIDER}:8443/moved.mp4",
+        f"https://user@{PROVIDER}/moved.mp4",
+        "https://elsewhere.example/moved.mp4",
+    ],
+)
+def test_a_redirect_to_anywhere_else_is_refused_before_a_second_connection(house: House, location: str) -> None:
+    house.location = location
+
+    with pytest.raises(FetchError):
+        bring()
+
+    assert house.connected == [(PUBLIC, 443)]
+    assert house.asked_names == [PROVIDER]
+
+
+@pytest.mark.parametrize("cert_name", ["elsewhere.aliyuncs.com"])
+def test_a_machine_that_cannot_prove_the_name_is_told_nothing(house: House, cert_name: str) -> None:
+    with pytest.raises(FetchError, match="connection failed"):
+        bring()
+
+    assert house.connected == [(PUBLIC, 443)]
+    assert house.requests == []
+
+
+def test_no_proxy_of_the_environment_sees_the_link(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, "http://10.0.0.1:3128")
+
+    assert bring() == VIDEO
+
+    assert house.connected == [(PUBLIC, 443)]
+
+
+def test_nothing_but_the_request_itself_is_sent_along(
+    house: House, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    netrc = tmp_path / "netrc"
+    netrc.write_text(f"machine {PROVIDER} login me password canary\n")
+    netrc.chmod(0o600)
+    monkeypatch.setenv("NETRC", str(netrc))
+
+    bring()
+
+    ((_, headers),) = house.requests
+    assert not {"Authorization", "Cookie", "Referer"} & set(headers)
+
+
+def test_a_listed_origin_may_be_private_and_is_connected_to_as_written(house: House) -> None:
+    house.names[PROVIDER] = [["10.0.0.7"]]
+
+    assert bring(f"https://{PROVIDER}:8443/x.mp4", f"https://{PROVIDER}:8443") == VIDEO
+
+    assert house.connected == [(PROVIDER, 8443)]
