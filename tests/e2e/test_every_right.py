@@ -34,7 +34,11 @@ if TYPE_CHECKING:
 API_KEY = "sk-every-right"
 PARAMETERS = {"PairSeconds": "0", "SettleSeconds": "0", "MinPollSeconds": "3600", "MaxPollSeconds": "3600"}
 SEQUENCE = itertools.count(1)
-ROLES = {"submit": ["SubmitRole", "SubmitMayPresign"], "status": ["StatusRole"], "deliver": ["DeliverRole"]}
+ROLES = {
+    "submit": ["SubmitRole", "SubmitMayPresign"],
+    "status": ["StatusRole"],
+    "deliver": ["DeliverRole", "DeliverMayReadHistories"],
+}
 TEMPLATE = read_template(ROOT / "template.yaml")["Resources"]
 
 
@@ -171,6 +175,10 @@ class Bench:
             "submit", {"Records": [self.put(f"{self.name}.{suffix}", content) for suffix, content in contents.items()]}
         )
 
+    def wake(self) -> None:
+        """Let submit dispatch, as the wake-up does that follows what was dropped."""
+        self.invoke("submit", {"wake": True})
+
     def report(self) -> dict[str, Any]:
         try:
             body = self.s3.get_object(Bucket=self.outputs["results_bucket"], Key=f"{self.name}.json")["Body"].read()
@@ -227,6 +235,7 @@ def bench(one_bench: Bench) -> Bench:
 
 def send(bench: Bench) -> None:
     bench.drop(png=face(), wav=voice())
+    bench.wake()
     bench.must_be("rendering")
     bench.execution()
 
@@ -240,6 +249,7 @@ def serve_a_folder(bench: Bench) -> None:
     wait(bench)
     bench.invoke("submit", {"Records": [bench.put(f"{bench.folder}anna.png", face())]})
     bench.invoke("submit", {"folder": short_hash(bench.folder.rstrip("/"))})
+    bench.wake()
     bench.must_be("rendering")
 
 
@@ -269,6 +279,7 @@ def refuse(bench: Bench) -> None:
 def hold(bench: Bench) -> None:
     bench.simulator.trouble("arrearage")
     bench.drop(png=face(), wav=voice())
+    bench.wake()
     bench.must_be("queued")
 
 
@@ -435,8 +446,8 @@ CALLS: dict[str, tuple[set[str], Callable[..., object]]] = {
         lambda c, o: c("sqs").send_message(QueueUrl=o["uploads_queue_url"], MessageBody='{"wake": true}'),
     ),
     "read the uploads queue": ({"submit"}, lambda c, o: c("sqs").receive_message(QueueUrl=o["uploads_queue_url"])),
-    "send to the dead letters": (
-        {"deliver"},
+    "send to the dead letters of uploads": (
+        set(),
         lambda c, o: c("sqs").send_message(QueueUrl=o["dead_letter_queue_url"], MessageBody="{}"),
     ),
     "purge the uploads queue": (set(), lambda c, o: c("sqs").purge_queue(QueueUrl=o["uploads_queue_url"])),

@@ -18,7 +18,6 @@ from package import read_template
 from portraitcast.adapters.dashscope import DashScope, ProviderTask
 from portraitcast.adapters.queues import Queue
 from portraitcast.bootstrap.submit import SubmitWorkflows
-from portraitcast.config import Provider
 from portraitcast.domain.uploads import short_hash
 from portraitcast.errors import TryLaterError
 from portraitcast.workflows.create_task import CreateTask
