@@ -74,7 +74,7 @@ storm: ## 300 voices at once, three ways, and a thousand (an hour; leave the mac
 
 bench: ## measure: docs/benchmarks.md [PART=waits] (a quarter of an hour; leave the machine alone)
 	$(INSTALL) test engine runtime
-	@PYTHONPATH=local:layers/portraitcast .venv/test/bin/python -m bench $(PART)
+	@PYTHONPATH=local:layers/portraitcast:layers/media .venv/test/bin/python -m bench $(PART)
 
 lint: ## ruff, mypy, cfn-lint, checkov, sam validate
 	$(INSTALL) lint sam checkov
