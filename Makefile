@@ -81,7 +81,7 @@ lint: ## ruff, mypy, cfn-lint, checkov, sam validate
 	.venv/lint/bin/python -m ruff check
 	.venv/lint/bin/python -m ruff format --check
 	.venv/lint/bin/python -m mypy layers/portraitcast/portraitcast
-	.venv/lint/bin/python -m mypy layers/media/portraitcast_media
+	.venv/lint/bin/python -m mypy layers/media/portraitcast_media functions/prepare/app.py
 	.venv/lint/bin/cfn-lint template.yaml
 	.venv/checkov/bin/checkov --config-file .checkov.yaml --file template.yaml
 	AWS_DEFAULT_REGION=us-east-1 .venv/sam/bin/sam validate --lint
@@ -97,7 +97,7 @@ lock: ## choose new versions: locks/ and the layer's requirements.txt
 
 audit: ## known vulnerabilities of all locked packages (asks a database on the network)
 	$(INSTALL) audit
-	@for lock in layers/portraitcast/requirements.txt locks/*.txt; do echo "$$lock"; \
+	@for lock in layers/*/requirements.txt locks/*.txt; do echo "$$lock"; \
 	    .venv/audit/bin/pip-audit --strict --require-hashes --disable-pip -r $$lock || { \
 	    echo "audit: something was found, or the database could not be asked: see above" >&2; exit 1; }; done
 

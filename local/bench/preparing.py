@@ -219,7 +219,7 @@ def measure() -> Section:
     return Section(
         "Preparing and finishing",
         f"Each in processes of its own (median of {RUNS}): the caller's and the decoder's together, with their starts. "
-        "Pictures are noise on colours, harder than photos. Cost: Lambda's time at 3,008 MB, in millionths of a dollar.",
+        "Pictures are noise on colours, harder than photos. Cost: Lambda's time at 3,008 MB, in 10⁻⁶ USD.",
         [
             Table("A file.", ("file", "CPU", "memory", "wall clock", "10⁻⁶ USD", "ffmpeg or ImageMagick"), rows),
             Table("Starts: imports in a fresh process.", ("process", "CPU", "memory"), starts),
