@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
+from folders import work_folder
 from portraitcast_media.limits import PORTRAIT_MAX_BYTES, VOICE_MAX_BYTES
 from portraitcast_media.prepare import KINDS, check_bytes, prepare
 from portraitcast_media.problems import RefusedError, takes_too_much
@@ -110,8 +109,7 @@ class Preparing:
 
     def _facts(self, upload: Upload) -> dict[str, Any]:
         check_bytes(upload.kind, upload.key, upload.bytes)
-        with tempfile.TemporaryDirectory(prefix="prepare-") as folder:
-            work = Path(folder)
+        with work_folder() as work:
             file = work / "upload"
             most = VOICE_MAX_BYTES if upload.kind == "voice" else PORTRAIT_MAX_BYTES
             try:
