@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
 import pytest
-from world import client, portrait
+from world import WORK, client, portrait
 
 import page as page_module
 from page import read, serve, still
@@ -70,7 +70,7 @@ def visitor(aws: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Visitor]:
     for bucket in (UPLOADS, RESULTS):
         s3.create_bucket(Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": "eu-central-1"})
     s3.put_bucket_versioning(Bucket=UPLOADS, VersioningConfiguration={"Status": "Enabled"})
-    with serve(s3, UPLOADS, RESULTS) as address:
+    with serve(s3, UPLOADS, RESULTS, WORK) as address:
         yield Visitor(urlsplit(address).port or 0, s3)
 
 
