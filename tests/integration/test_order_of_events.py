@@ -9,7 +9,7 @@ import itertools
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from world import REFUSED, RESULTS, UPLOADS, Died, forget, keys, named, portrait, sha256, voice
+from world import REFUSED, RESULTS, Died, forget, keys, named, portrait, sha256, voice
 
 from portraitcast.domain.job import Status, iso
 
@@ -44,7 +44,7 @@ def uploads_of_a(world: World) -> list[Message]:
 
 @pytest.mark.parametrize("found", [False, True], ids=["told", "found by a scan"])
 def test_any_order_of_events_ends_at_the_bucket(world: World, *, found: bool) -> None:
-    """Whatever comes when, twice, and whatever a scan found first. With a scan nothing older is believed at any time."""
+    """Whatever comes when, twice, and whatever a scan found: then nothing older is believed at any time."""
     events = uploads_of_a(world)
     newest = events[-1]["Records"][0]["s3"]["object"]["versionId"]
     for order in itertools.permutations(events):
@@ -175,17 +175,6 @@ def test_an_event_of_another_bucket(world: World, bucket: str | None) -> None:
     world.drop("a.png", portrait())
     world.run()
     assert world.status("a") == "done"
-
-
-def test_a_foreign_deletion_withdraws_nothing(world: World) -> None:
-    world.drop("a.wav", voice())
-    world.run()
-    event = world.delete("a.wav", told=False)
-    world.s3.put_object(Bucket=UPLOADS, Key="a.wav", Body=voice())
-    event["Records"][0]["s3"]["bucket"]["name"] = "other-bucket"
-    world.post(event)
-    world.run()
-    assert world.status("a") == "waiting"
 
 
 # ---------------------------------------------------------------------- sent back from the dead letters
