@@ -203,9 +203,9 @@ def test_an_old_upload_event_of_a_deleted_voice(world: World, *, forgotten: bool
 
 def test_an_old_event_of_an_overwritten_voice(world: World) -> None:
     world.drop("a.png", portrait())
-    old = world.put("a.wav", voice(pitch=0.1))
-    world.put("a.wav", voice(pitch=0.2))
-    world.post(of_age(old, 2 * DAY, world))
+    old, new = world.put("a.wav", voice(pitch=0.1)), world.put("a.wav", voice(pitch=0.2))
+    world.handle(of_age(old, 2 * DAY, world))
+    assert known(world, "a.wav").version == new["Records"][0]["s3"]["object"]["versionId"]
     world.run()
     assert world.voices_made() == [sha256(voice(pitch=0.2))]
 
