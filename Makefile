@@ -1,7 +1,7 @@
 # Everything is installed into .venv/ in this checkout, once; nothing outside it is touched.
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: audit sbom help demo local examples test test-fuzz test-sam test-unit test-media test-integration test-e2e test-page test-chaos chaos storm bench fuzz lint format lock pause resume invoke build deploy clean
+.PHONY: states audit sbom help demo local examples test test-fuzz test-sam test-unit test-media test-integration test-e2e test-page test-chaos chaos storm bench fuzz lint format lock pause resume invoke build deploy clean
 
 # The first Python here that is new enough; or PYTHON=/path/to/python3.12
 ifeq ($(origin PYTHON),undefined)
@@ -32,6 +32,10 @@ check-service: ## does the real service do what we take for granted? free, but f
 examples: ## a real report of every state into docs/examples/
 	$(INSTALL) engine runtime
 	@.venv/engine/bin/python local/examples.py
+
+states: ## a job's states and transitions into docs/states.md
+	$(INSTALL) test
+	@.venv/test/bin/python local/states.py
 
 test: export DOCKER ?= 0
 # Measured only here, and judged at the end: what a single folder of tests runs says little.
@@ -88,14 +92,14 @@ storm: ## 300 voices at once, three ways, and a thousand (an hour; leave the mac
 
 bench: ## measure: docs/benchmarks.md [PART=polling] (a quarter of an hour; leave the machine alone)
 	$(INSTALL) test engine runtime
-	@PYTHONPATH=local:layers/portraitcast .venv/test/bin/python -m bench $(PART)
+	@PYTHONPATH=local:layers/portraitcast:layers/media .venv/test/bin/python -m bench $(PART)
 
 lint: ## ruff, mypy, cfn-lint, checkov, sam validate
 	$(INSTALL) lint sam checkov
 	.venv/lint/bin/python -m ruff check
 	.venv/lint/bin/python -m ruff format --check
-	.venv/lint/bin/python -m mypy layers/portraitcast/portraitcast functions/*/app.py local
-	.venv/lint/bin/python -m mypy layers/media/portraitcast_media
+	.venv/lint/bin/python -m mypy layers/portraitcast/portraitcast functions/submit/app.py functions/status/app.py functions/deliver/app.py local
+	.venv/lint/bin/python -m mypy layers/media/portraitcast_media functions/prepare/app.py
 	@for tests in unit fuzz integration e2e chaos; do echo "mypy tests/$$tests"; \
 	    case $$tests in unit|fuzz) beside=;; *) beside=tests/$$tests;; esac; \
 	    MYPYPATH=$$beside .venv/lint/bin/python -m mypy --config-file tests/mypy.ini --cache-dir .mypy_cache/$$tests tests/$$tests || exit 1; done
@@ -114,7 +118,7 @@ lock: ## choose new versions: locks/ and the layer's requirements.txt
 
 audit: ## known vulnerabilities of all locked packages (asks a database on the network)
 	$(INSTALL) audit
-	@for lock in layers/portraitcast/requirements.txt locks/*.txt; do echo "$$lock"; \
+	@for lock in layers/*/requirements.txt locks/*.txt; do echo "$$lock"; \
 	    .venv/audit/bin/pip-audit --strict --require-hashes --disable-pip -r $$lock || { \
 	    echo "audit: something was found, or the database could not be asked: see above" >&2; exit 1; }; done
 

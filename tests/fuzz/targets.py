@@ -5,19 +5,22 @@ from __future__ import annotations
 
 import io
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from fuzz.provider import provider
-from portraitcast.errors import PortraitcastError, RefusalError
-from portraitcast.limits import SETTINGS_MAX_BYTES
-from portraitcast.media import UnreadableError, probe_picture, probe_video, probe_voice, sniff
+from portraitcast.adapters.queues import Queue
+from portraitcast.domain.problems import ProblemError, plain, scrub, show_link
+from portraitcast.domain.settings import SETTINGS_MAX_BYTES, claims_voice, effective, parse_settings, resolve_name
 from portraitcast.domain.uploads import classify, same_key
-from portraitcast.domain.settings import claims_voice, parse_settings, resolve_name, scrub, show_link
-from portraitcast.workflows.submit import Submit
+from portraitcast.errors import PortraitcastError
+from portraitcast.media import UnreadableError, probe_picture, probe_video, probe_voice, sniff
+from portraitcast.workflows.submit import Received, Submit
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from portraitcast.workflows.ingest import Arrival
 
 MIB = 1_048_576
 
@@ -63,8 +66,10 @@ def settings(data: bytes) -> object:
             outcomes.append("settings")
             if found.image_url:
                 outcomes.append(resolve_name(found.image_url, "acme/line-01.json") and "name")
-        except RefusalError as error:
-            assert len(json.dumps(error.problem.as_dict())) < 20_000
+            own, folder = (None, found) if folder_defaults else (found, None)
+            outcomes.append(effective(own, folder, picture_size=(900, 800), own_key="acme/line-01.json").model)
+        except ProblemError as error:
+            assert len(json.dumps(asdict(error.problem))) < 20_000
             outcomes.append(error.problem.message)
     return outcomes
 
@@ -85,34 +90,35 @@ def keys(data: bytes) -> object:
 class Stack:
     """Stands for every part that submit hands messages on to: takes any call and knows of nothing."""
 
-    owners: tuple[str, ...] = ()
-    hold = None
-
     def __getattr__(self, _: str) -> Callable[..., object]:
         return lambda *_, **__: None
 
-    def arrive(self, key: str, **_: object) -> None:
-        if name := classify(key):
+    def arrive(self, arrival: Arrival) -> None:
+        if name := classify(arrival.key):
             assert len(name.job) == 32
-
-    def slots(self) -> Stack:
-        return self
-
-    def open_jobs(self, *_: object) -> tuple[list[str], None]:
-        return [], None
 
 
 STACK: Any = Stack()
-SUBMIT = Submit(STACK, STACK, STACK, STACK, STACK, STACK, STACK)
+SUBMIT = Submit(STACK, STACK, STACK, STACK, Queue(STACK, "queue"), bucket="uploads", clock=lambda: 0.0)
 
 
 def messages(data: bytes) -> object:
     """SQS gives text, of 1 MiB at most."""
     try:
-        SUBMIT.handle_body(data[:MIB].decode("utf-8", "replace"))
+        message = Received.from_text(data[:MIB].decode("utf-8", "replace"), 0.0)
+        assert message.hops >= 0
+        SUBMIT.handle(message, 0.0)
     except PortraitcastError as error:
+        assert len(str(error)) < 2000
         return str(error)
     return "handled"
+
+
+def texts(data: bytes) -> object:
+    """Words of somebody else's, as a log or a report may repeat them."""
+    text = data[:MIB].decode("utf-8", "replace")
+    assert len(plain(text)) <= len(text)
+    return show_link(text), scrub(text)
 
 
 JSON_WORDS = (
@@ -135,8 +141,9 @@ TARGETS = {
     "pictures": Target(probing(probe_picture), 3 * MIB, (b"IHDR", b"IDAT", b"IEND", b"RIFF", b"WEBP", b"VP8 ", b"VP8X", b"VP8L", b"\xff\xc0", b"\xff\xda", b"\xff\xd9", b"\xff\xd8", b"BM")),
     "voices": Target(probing(probe_voice), 16 * MIB, (b"RIFF", b"WAVE", b"fmt ", b"data", b"LIST", b"ID3\4\0\0", b"TAG", b"APETAGEX", b"Xing", b"Info", b"VBRI", b"\xff\xfb\x90\x64")),
     "videos": Target(probing(probe_video), 3 * MIB, (b"ftyp", b"moov", b"trak", b"mdia", b"mvhd", b"tkhd", b"mdhd", b"hdlr", b"vide", b"moof", b"mdat", b"\0\0\0\1moov", b"\0\0\0\0free")),
-    "settings": Target(settings, 4 * MIB, (*JSON_WORDS, b"../", b"image_url", b"face_bbox", b"%s%n{0}", b"<script>")),
+    "texts": Target(texts, 32 * MIB, (b"https://", b"u:p@", b"?X-Amz-Signature=x", b"sk-", b"x-amz-", b"%3d", b"\\/\\/", b"#", b" ")),
+    "settings": Target(settings, 4 * MIB, (*JSON_WORDS, b"../", b"image_url", b"face_bbox", b"liveportrait", b"video_fps", b"%s%n{0}", b"<script>")),
     "keys": Target(keys, 1 * MIB, (b"../", b".mp3", b"/", b"settings.json", b"%s%n{0}", b"<script>", b"\xf0\x9f\x8e\xa4", b"\xcc\x81", b"\0", b"https://u:p@h?X-Amz-Signature=x")),
-    "messages": Target(messages, 48 * MIB, (*JSON_WORDS, b"Records", b"s3", b"object", b"key", b"sweep", b"attempt", b"%ff")),
+    "messages": Target(messages, 48 * MIB, (*JSON_WORDS, b"Records", b"s3", b"object", b"key", b"sweep", b"reconcile", b"hops", b"uploads", b"bucket", b"%ff")),
     "provider": Target(provider, 48 * MIB, (*JSON_WORDS, b"output", b"task_id", b"task_status", b"results", b"video_url", b"check_pass", b"pass", b"upload_host", b"https://a.example/", b"data", b"total_page", b"2026-01-01 00:00:00.000")),
 }  # fmt: skip

@@ -121,9 +121,20 @@ BOMBS: dict[str, tuple[str, Callable[[], bytes]]] = {
     "a message whose key is a megabyte of accents": (
         "messages",
         lambda: json.dumps(
-            {"Records": [{"eventName": "ObjectCreated:Put", "s3": {"object": {"key": "e" + "\u0301\u0323" * 80_000}}}]}
+            {
+                "Records": [
+                    {
+                        "eventName": "ObjectCreated:Put",
+                        "s3": {"bucket": {"name": "uploads"}, "object": {"key": "e" + "\u0301\u0323" * 80_000}},
+                    }
+                ]
+            }
         ).encode(),
     ),
+    **{
+        f"a megabyte of {piece}": ("texts", lambda piece=piece: piece.encode() * (MEGABYTE // len(piece)))
+        for piece in ("x-amz-", "x-oss-", "https://", "https:\\/\\/", "a@", "sk-", "Signature", "Signature=")
+    },
     "a message of small objects": ("messages", lambda: objects(MEGABYTE)),
     "a message 1,000 deep": ("messages", lambda: b'{"Records":[' * 1000),
     "a message 100,000 deep": ("messages", lambda: b'{"Records":[' * 100_000),

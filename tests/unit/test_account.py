@@ -380,6 +380,35 @@ def test_a_jobs_own_success_clears_it() -> None:
         assert not account.blames("a")
 
 
+@pytest.mark.parametrize(
+    ("refused", "like_others"),
+    [
+        ([], False),
+        ([("a", "w"), ("a", "w")], False),
+        ([("b", "w")], False),
+        ([("b", "w"), ("c", "w")], True),
+        ([("b", "w"), ("c", "w"), ("b", "w")], True),
+        ([("b", "w"), ("a", "w")], False),
+        ([("b", "w"), ("b", "w")], False),
+        ([("b", "w"), ("c", "other"), ("b", "w")], False),
+    ],
+)
+def test_refused_in_the_same_words(refused: list[tuple[str, str]], like_others: bool) -> None:
+    """Words that two other jobs met in a row are about nobody's files: the service has changed."""
+    account = reduce(lambda held, job: held.note_refusal(*job), refused, Account())
+    assert account.is_refused_like_others("a", "w") is like_others
+    assert not account.settle_create(known(1)).is_refused_like_others("a", "w")
+
+
+# Models
+
+
+def test_models_that_have_a_queue() -> None:
+    account = Account().use_model(EMO).use_model("liveportrait")
+    assert account.models == (EMO, "liveportrait")
+    assert account.use_model(EMO) is account
+
+
 # Notices
 
 

@@ -6,21 +6,21 @@ import io
 
 import pytest
 
+from portraitcast.domain.problems import Problem, ProblemError
 from portraitcast.media.checks import check_portrait, check_portrait_bytes, check_voice, check_voice_bytes
-from portraitcast.errors import Problem, RefusalError
 from unit.media_samples import encoded, id3v2, mp3, picture, wav
 
 MIB = 1024 * 1024
 
 
 def refused_portrait(data: bytes, key: str = "acme/anna.png") -> Problem:
-    with pytest.raises(RefusalError) as error:
+    with pytest.raises(ProblemError) as error:
         check_portrait(io.BytesIO(data), key)
     return error.value.problem
 
 
 def refused_voice(data: bytes, key: str) -> Problem:
-    with pytest.raises(RefusalError) as error:
+    with pytest.raises(ProblemError) as error:
         check_voice(io.BytesIO(data), key)
     return error.value.problem
 
@@ -67,7 +67,7 @@ def test_a_longer_side_over_7000_pixels_is_too_large(size: tuple[int, int]) -> N
 def test_a_portrait_over_50_mb_is_too_big_and_isnt_read(over: int) -> None:
     check_portrait_bytes(50 * MIB, "anna.png")
 
-    with pytest.raises(RefusalError) as error:
+    with pytest.raises(ProblemError) as error:
         check_portrait_bytes(50 * MIB + over, "acme/anna.png")
 
     problem = error.value.problem
@@ -114,7 +114,7 @@ def test_no_picture_at_all_is_unreadable(data: bytes) -> None:
 
 
 def test_an_empty_portrait_is_refused_before_it_is_downloaded() -> None:
-    with pytest.raises(RefusalError, match="empty, 0 bytes"):
+    with pytest.raises(ProblemError, match="empty, 0 bytes"):
         check_portrait_bytes(0, "anna.png")
 
 
@@ -152,7 +152,7 @@ def test_a_voice_over_60_seconds_is_too_long(data: bytes, key: str, measured: st
 def test_a_voice_over_15_mb_is_too_big_and_isnt_read(over: int, measured: str) -> None:
     check_voice_bytes(15 * MIB, "line.wav")
 
-    with pytest.raises(RefusalError) as error:
+    with pytest.raises(ProblemError) as error:
         check_voice_bytes(15 * MIB + over, "a/line.wav")
 
     problem = error.value.problem

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import states
 from portraitcast.domain.job import (
     TASK_LIFE_SECONDS,
     TRANSITIONS,
@@ -40,7 +41,7 @@ WAYS: dict[str, tuple[str, Change]] = {
     "refuse": ("reject", lambda j: j.refuse(PROBLEM, LATER, home=HOME)),
     "withdraw": ("withdraw", lambda j: j.withdraw(LATER)),
     "confirm": ("confirm", lambda j: j.confirm(OTHER, "i2", "f2", LATER)),
-    "start_create": ("start_create", lambda j: j.start_create(LATER)),
+    "start_create": ("start_create", lambda j: j.start_create()),
     "requeue": ("requeue", lambda j: j.requeue(LATER, held="account", home=HOME)),
     "accept": ("accept", lambda j: j.accept(NEW_TASK, LATER, adopted=False)),
     "retry": ("retry", lambda j: j.retry(LATER, home=HOME)),
@@ -52,6 +53,7 @@ WAYS: dict[str, tuple[str, Change]] = {
 NOTES: dict[str, Change] = {
     "next_generation": lambda j: j.next_generation() if j.status in {Status.DONE, Status.FAILED} else j,
     "want_follow_up": Job.want_follow_up,
+    "end_follow_up": Job.end_follow_up,
     "refuse_upload": lambda j: j.refuse_upload(PROBLEM, LATER),
     "pass_check": lambda j: j.pass_check(None, 0.004),
     "pay_check": lambda j: j.pay_check(0.004),
@@ -101,6 +103,11 @@ def test_each_transition_from_each_status(start: Status, way: str) -> None:
         return
     with pytest.raises(IllegalTransitionError, match=f"job {before.id} is {start} and can't {transition}"):
         change(before)
+
+
+def test_the_docs_draw_the_table() -> None:
+    """`make states` wrote the page, and nothing has changed since."""
+    assert states.PAGE.read_text("utf-8") == states.page()
 
 
 def test_nobody_assigns_a_job_s_fields() -> None:
@@ -165,8 +172,8 @@ def test_a_rejected_job_keeps_all_its_problems() -> None:
 
 def test_a_create_gets_a_number_of_its_own() -> None:
     """A slot's owner and an execution's name are never used twice."""
-    first = living("queued").start_create(NOW)
-    second = first.requeue(NOW, held=None, home=HOME).start_create(NOW)
+    first = living("queued").start_create()
+    second = first.requeue(NOW, held=None, home=HOME).start_create()
     assert (first.owner, second.owner) == (owner_of(first.id, 1), owner_of(first.id, 2))
     assert second.place_key == PLACE
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import unicodedata
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import pytest
@@ -14,108 +14,31 @@ from hypothesis import strategies as st
 from portraitcast.domain.job import Candidates, Inputs, Portrait, SettingsFile, Voice
 from portraitcast.domain.matching import (
     LIST_MAX,
-    Gathered,
     Match,
     Nothing,
-    Pictures,
     Ready,
     Rejected,
     Waiting,
     fingerprint_of,
     identity_of,
-    match,
 )
 from portraitcast.domain.problems import Problem
-from portraitcast.domain.uploads import Facts, Kind, Upload, classify, same_key
-from unit.samples import named
-
-NOW = 10_000.0
-LONG_AGO = 1_000.0
-PAIR, SETTLE = 3.0, 15.0
-VOICE = Facts("a" * 64, "mp3", seconds=9.5)
-PICTURE = Facts("b" * 64, "png", width=900, height=800)
-LINK = "https://user:pw@voices.example/hello.mp3?sig=1#t"
-FACE, EXT = [302, 286, 610, 593], [71, 9, 840, 778]
-JSON = "acme/line-01.json"
-
-
-def body(**inputs: Any) -> str:
-    return json.dumps({"input": inputs})
-
-
-@dataclass
-class Bucket:
-    """An upload bucket in memory: keys with their settings' text, what reading finds, when each was noticed."""
-
-    files: dict[str, str | None]
-    facts: dict[str, Facts | None] = field(default_factory=dict)
-    noticed: dict[str, float] = field(default_factory=dict)
-    versions: dict[str, str] = field(default_factory=dict)
-    sizes: dict[str, int] = field(default_factory=dict)
-    unread: set[str] = field(default_factory=set)
-    went: set[str] = field(default_factory=set)
-
-    def listed(self) -> list[Upload]:
-        return [
-            Upload(
-                *(name, self.versions.get(key, "v1"), self.sizes.get(key, 100), self.noticed.get(key, LONG_AGO)),
-                text=text,
-                unread=key in self.unread,
-            )
-            for key, text in self.files.items()
-            if (name := classify(key))
-        ]
-
-    def match(self, name: str = "acme/line-01", now: float = NOW) -> Match:
-        about = named(name + ".mp3")
-        found = self.listed()
-        own = [file for file in found if file.name.job == about.job]
-        inside = [file for file in found if file.name.folder == about.folder]
-        settings = [file for file in inside if file.name.kind is Kind.FOLDER_SETTINGS]
-        pictures = [file for file in inside if file.name.kind.is_picture]
-        gathered = Gathered(
-            name=about,
-            sounds=tuple(file for file in own if file.name.kind.is_sound),
-            jsons=tuple(file for file in own if file.name.kind is Kind.JOB_SETTINGS),
-            folder_settings=tuple(settings),
-            images_at=max((file.noticed_at for file in pictures), default=0.0),
-            settings_at=max((file.noticed_at for file in settings), default=0.0),
-            now=now,
-            pair_seconds=PAIR,
-            settle_seconds=SETTLE,
-        )
-        return match(gathered, _Lookup(self, [file for file in own if file.name.kind.is_picture], pictures))
-
-
-class _Lookup:
-    def __init__(self, bucket: Bucket, same_name: list[Upload], pictures: list[Upload]) -> None:
-        self._bucket = bucket
-        self._same_name = same_name
-        self._pictures = pictures
-
-    def same_name(self) -> tuple[Upload, ...]:
-        return tuple(self._same_name)
-
-    def named(self, key: str) -> Upload | None:
-        there = [file for file in self._bucket.listed() if file.key not in self._bucket.went]
-        return next((file for file in there if same_key(file.key, key)), None)
-
-    def pictures(self) -> Pictures:
-        return Pictures(tuple(picture.key for picture in self._pictures[:LIST_MAX]), len(self._pictures))
-
-    def facts(self, upload: Upload) -> Facts | None:
-        found = VOICE if upload.name.kind.is_sound else PICTURE
-        return self._bucket.facts.get(upload.key, found)
-
-
-def bucket(*keys: str, **texts: str | None) -> Bucket:
-    """Make a bucket; `own` and `folder` are the texts of the job's and the folder's settings."""
-    files: dict[str, str | None] = dict.fromkeys(keys)
-    if "own" in texts:
-        files[JSON] = texts["own"]
-    if "folder" in texts:
-        files["acme/settings.json"] = texts["folder"]
-    return Bucket(files)
+from portraitcast.domain.uploads import Facts
+from unit.folders import (
+    EXT,
+    FACE,
+    JSON,
+    LINK,
+    LONG_AGO,
+    NOW,
+    PAIR,
+    PICTURE,
+    SETTLE,
+    VOICE,
+    Bucket,
+    body,
+    bucket,
+)
 
 
 def asked(found: Match, code: str) -> Problem:
@@ -506,6 +429,20 @@ def test_twins_are_one_file(suffix: str) -> None:
     ready(files.match(TWINS[0]))
 
 
+def test_twins_as_the_only_picture() -> None:
+    files = bucket("acme/line-01.mp3", TWINS[0] + ".png", TWINS[1] + ".png")
+    assert chosen(files.match())[1] == "only_image"
+    files.facts[TWINS[0] + ".png"] = replace(PICTURE, sha256="9" * 64)
+    asked(files.match(), "PortraitAmbiguous")
+
+
+@pytest.mark.parametrize("second", [TWINS[1] + ".json", TWINS[0] + ".JSON"])
+def test_twins_of_a_json(second: str) -> None:
+    files = bucket(TWINS[0] + ".mp3", TWINS[0] + ".png")
+    files.files |= {TWINS[0] + ".json": "{}", second: "{}"}
+    assert len(ready(files.match(TWINS[0])).inputs.settings_files) == 1
+
+
 @pytest.mark.parametrize(("suffix", "code"), [(".mp3", "VoiceAmbiguous"), (".png", "PortraitAmbiguous")])
 @pytest.mark.parametrize("differ_in", ["size", "content"])
 def test_namesakes_that_differ_are_no_twins(suffix: str, code: str, differ_in: str) -> None:
@@ -589,7 +526,7 @@ def test_a_voice_and_a_link_of_one_name() -> None:
 
 def test_two_jsons_of_one_name() -> None:
     files = bucket("acme/line-01.mp3", SAME, "acme/line-01.JSON", own="{}")
-    files.files["acme/line-01.JSON"] = "{}"
+    files.files["acme/line-01.JSON"] = " {}"
     found = refused(files.match(), "JobAmbiguous")
     assert "line-01.JSON, line-01.json" in found.message
 

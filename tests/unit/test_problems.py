@@ -136,7 +136,9 @@ def test_a_failed_task(code: str | None, message: str | None, said: str) -> None
         (provider_refused("Odd", "odd", None), "ProviderRejected", None, None),
         (account_refuses_job("Odd", "odd", None), "ProviderRejected", None, None),
         (no_usable_answer(), "TaskFailed", None, None),
-        (create_ambiguous(["t-1", "t-2"]), "CreateAmbiguous", None, "tasks t-1, t-2"),
+        (create_ambiguous(["t-1", "t-2"], ""), "CreateAmbiguous", None, "tasks t-1, t-2"),
+        (create_ambiguous([], "500"), "CreateAmbiguous", "1 h", "500"),
+        (create_ambiguous([], ""), "CreateAmbiguous", "1 h", None),
         (over_budget(4.8, 3.5), "OverBudget", "CNY 3.5 a day", "CNY 4.80"),
         (task_failed(None, None, None), "TaskFailed", None, None),
         (task_life_over("t-1"), "TaskFailed", "24 h", "task t-1"),
@@ -160,7 +162,10 @@ def test_an_aborted_execution_says_what_is_paid() -> None:
 
 
 def test_of_many_tasks_twenty_are_named() -> None:
-    assert create_ambiguous([f"t-{n}" for n in range(99)]).measured == f"tasks {', '.join(f't-{n}' for n in range(20))}"
+    assert (
+        create_ambiguous([f"t-{n}" for n in range(99)], "").measured
+        == f"tasks {', '.join(f't-{n}' for n in range(20))}"
+    )
 
 
 # Redaction

@@ -312,14 +312,14 @@ def test_two_keys_of_one_file(one: str, other: str, same: bool) -> None:
         ({"version": "v1"}, {"version": "v2"}, False),
         ({"version": "null", "etag": "a"}, {"version": "null", "etag": "a"}, True),
         ({"version": "null", "etag": "a"}, {"version": "null", "etag": "b"}, False),
-        ({"version": "null", "etag": ""}, {"version": "null", "etag": "b"}, True),
+        ({"version": "null", "etag": ""}, {"version": "null", "etag": "b"}, False),
         ({"version": "v1", "deleted": True}, {"version": "v1"}, False),
         ({"version": "", "deleted": True}, {"version": "v1", "deleted": True}, True),
     ],
     ids=str,
 )
 def test_which_uploads_are_one(one: dict[str, object], other: dict[str, object], same: bool) -> None:
-    """In a bucket without versions all that tells two objects apart is their ETag, where it is known."""
+    """In a bucket without versions all that tells two objects apart is their ETag."""
     assert upload(**one).is_same_version(upload(**other)) is same
     assert upload(**other).is_same_version(upload(**one)) is same
 
@@ -328,6 +328,17 @@ def test_the_tag_of_an_upload() -> None:
     assert upload("a.mp3", version="v1", etag="e").tag == "a.mp3\nv1"
     assert upload("a.mp3", version="null", etag="e").tag == "a.mp3\ne"
     assert upload("a.mp3", version="null").tag == "a.mp3\nnull"
+    assert upload("a.mp3", version="null", etag="e", repeats=2).tag == "a.mp3\ne#2"
+
+
+@pytest.mark.parametrize(
+    ("one", "known", "follows"),
+    [("0055", "0054", True), ("", "0054", False), ("0055", "", False)],
+)
+def test_whether_an_upload_follows_another(one: str, known: str, follows: bool) -> None:
+    """Where versions have no ids, the same bytes after a known event are another upload."""
+    assert upload(sequencer=one).follows(upload(sequencer=known)) is follows
+    assert not upload(sequencer=one).follows(upload(sequencer=known, deleted=True))
 
 
 @pytest.mark.parametrize(

@@ -46,7 +46,7 @@ def client_config() -> Config:
 
 @contextmanager
 def aws_errors() -> Iterator[None]:
-    """Turn what botocore raises inside into `ConflictError`, `NotFoundError`, `UnreadableObjectError` or `TryLaterError`.
+    """Turn botocore's errors into `ConflictError`, `NotFoundError`, `UnreadableObjectError` or `TryLaterError`.
 
     A missing right is a `TryLaterError` too: it is mended by a deployment, and until then nothing may be lost.
     """

@@ -12,8 +12,9 @@ from enum import StrEnum
 from typing import Any, Final, Self
 
 from portraitcast.domain.models import DEFAULT, Boxes
-from portraitcast.domain.problems import Problem
-from portraitcast.domain.settings import Effective
+from portraitcast.domain.problems import Problem  # noqa: TC001  # what is stored is read back by its fields' types
+from portraitcast.domain.settings import Effective  # noqa: TC001  # as above
+from portraitcast.domain.uploads import Asset  # noqa: TC001  # as above
 
 TASK_LIFE_SECONDS: Final = 24 * 3600.0  # Model Studio, asynchronous tasks: a task's id and its links die after 24 h
 
@@ -70,7 +71,10 @@ def iso(epoch: float) -> str:
 # ---------------------------------------------------------------------- what a job is made of
 @dataclass(frozen=True, slots=True)
 class Voice:
-    """A job's voice: an object of the upload bucket, or an http(s) link that we never fetch (`seconds` is None)."""
+    """A job's voice: an object of the upload bucket, or an http(s) link that we never fetch (`seconds` is None).
+
+    `asset` is what is passed on in its place.
+    """
 
     key: str | None = None
     version: str | None = None
@@ -80,11 +84,13 @@ class Voice:
     bytes: int | None = None
     seconds: float | None = None
     type: str | None = None
+    changes: tuple[str, ...] = ()
+    asset: Asset | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Portrait:
-    """A job's portrait: an object of the upload bucket, or a link.
+    """A job's portrait: an object of the upload bucket, or a link; `asset` is what is passed on in its place.
 
     `chosen_by` is ``own_settings``, ``same_name``, ``folder_settings`` or ``only_image``.
     """
@@ -99,6 +105,8 @@ class Portrait:
     width: int | None = None
     height: int | None = None
     type: str | None = None
+    changes: tuple[str, ...] = ()
+    asset: Asset | None = None
 
     @property
     def is_shared(self) -> bool:
@@ -238,8 +246,8 @@ class Job:
         From when on the job may be sent: nothing of its own has arrived for PairSeconds.
     follow_up
         New files came while the job was at the provider: it is evaluated when it comes back.
-    shared_problem
-        A rejected job's problem lies in a file that other jobs use too; a new one is another try.
+    being_read
+        A waiting job waits for prepare, which may have died of it: the sweep asks again.
     held
         Why queued jobs wait, as the report shows it: ``account``, ``budget`` or ``paused``.
     checked, boxes
@@ -271,7 +279,7 @@ class Job:
     tries: int = 0
     retried: bool = False
     follow_up: bool = False
-    shared_problem: bool = False
+    being_read: bool = False
     message: str = ""
     problems: tuple[Problem, ...] = ()
     refused: Problem | None = None
@@ -361,8 +369,8 @@ class Job:
 
     @property
     def needs_attention(self) -> bool:
-        """Whether the sweep must look at it: at the provider, unpublished, with new files or an orphaned task."""
-        return self.unpublished or self.at_provider or self.follow_up or bool(self.orphans)
+        """Whether the sweep must look at it."""
+        return self.unpublished or self.at_provider or self.follow_up or self.being_read or bool(self.orphans)
 
     def can(self, transition: str) -> bool:
         """Say whether a transition is legal now."""
@@ -380,7 +388,7 @@ class Job:
         return cls(id=job_id, name=name, folder=folder, created_at=now, inputs=inputs)
 
     def wait(self, inputs: Inputs, identity: str, now: float, **shown: Any) -> Self:
-        """Wait for files, an answer or quiet; `shown` is ``problems``, ``message`` and ``candidates``."""
+        """Wait for files, an answer or quiet; `shown` is ``problems``, ``message``, ``candidates``, ``being_read``."""
         return self._evaluated("wait", inputs, identity, "", now, open_folders=inputs.folders, **shown)
 
     def queue(
@@ -410,25 +418,16 @@ class Job:
             "",
             now,
             problems=problems,
-            shared_problem=shared,
             open_folders=inputs.folders if shared else (),
         )
 
     def withdraw(self, now: float) -> Self:
         """Its voice was deleted before the job was sent."""
-        return self._to(
-            "withdraw",
-            now,
-            problems=(),
-            candidates=None,
-            message="",
-            identity="",
-            **_OUT_OF_QUEUE,
-        )
+        return self._out_of_queue()._to("withdraw", now, problems=(), candidates=None, message="", identity="")
 
     def confirm(self, inputs: Inputs, identity: str, fingerprint: str, now: float) -> Self:
         """Same bytes and settings as the video that is there: nothing is made or paid."""
-        return self._to(
+        return self._out_of_queue()._to(
             "confirm",
             now,
             inputs=self._with_my_stem(inputs),
@@ -441,7 +440,6 @@ class Job:
             message="",
             follow_up=False,
             asked_again_at=now,
-            **_OUT_OF_QUEUE,
         )
 
     def next_generation(self) -> Self:
@@ -466,6 +464,10 @@ class Job:
         """Note that new files came while the job is at the provider: the paid video is delivered first."""
         return replace(self, follow_up=True)
 
+    def end_follow_up(self) -> Self:
+        """Note that new files which came meanwhile have been looked at, and change nothing."""
+        return replace(self, follow_up=False)
+
     def refuse_upload(self, problem: Problem, now: float) -> Self:
         """Say of an upload that it was refused; nothing else changes."""
         return self._published_anew(now, refused=problem)
@@ -483,7 +485,7 @@ class Job:
         """Use up the one more try."""
         return replace(self, retried=True)
 
-    def start_create(self, now: float) -> Self:
+    def start_create(self) -> Self:
         """Leave the queue: a create is open from now on, under a number of its own."""
         return self._quietly(
             "start_create", attempt=self.attempts + 1, attempts=self.attempts + 1, queue_key=None, open_folders=()
@@ -496,14 +498,7 @@ class Job:
 
     def refuse(self, problem: Problem, now: float, *, home: tuple[str, ...] = ()) -> Self:
         """Be rejected by the provider's word; `home` are the folders where a shared portrait may be mended."""
-        return self._to(
-            "reject",
-            now,
-            problems=(problem,),
-            shared_problem=bool(home),
-            message="",
-            **{**_OUT_OF_QUEUE, "open_folders": home},
-        )
+        return self._out_of_queue()._to("reject", now, problems=(problem,), message="", open_folders=home)
 
     def accept(self, task: Task, now: float, *, adopted: bool) -> Self:
         """The task is made, and paid."""
@@ -541,7 +536,7 @@ class Job:
 
     def fail(self, problem: Problem, now: float, *, task: Task | None = None) -> Self:
         """End without a video; `task` with the times that the provider told, where there is one."""
-        return self._to("fail", now, problems=(problem,), message="", task=task or self.task, **_OUT_OF_QUEUE)
+        return self._out_of_queue()._to("fail", now, problems=(problem,), message="", task=task or self.task)
 
     def orphan_task(self) -> Self:
         """Keep the task of an aborted execution in mind: it goes on, and is paid."""
@@ -559,7 +554,7 @@ class Job:
         """Monitor the task of an aborted execution again instead of paying for another."""
         same = orphan.attempt == self.attempt and self.status is Status.FAILED
         job = self if same else self.next_generation()
-        return job._to(
+        return job._out_of_queue()._to(
             "take_up",
             now,
             inputs=self._with_my_stem(inputs),
@@ -576,7 +571,6 @@ class Job:
             video_cost=None,
             execution=self.execution + 1,
             orphans=tuple(o for o in self.orphans if o != orphan),
-            **_OUT_OF_QUEUE,
         )
 
     # ------------------------------------------------------------------ showing and publishing
@@ -589,6 +583,10 @@ class Job:
         return replace(self, published=self.revision, report_etag=etag)
 
     # ------------------------------------------------------------------ how a change is made
+    def _out_of_queue(self) -> Self:
+        """Return the job without its place in the queue; no folder may change it then."""
+        return replace(self, queue_key=None, place_key=None, held=None, open_folders=())
+
     def _place(self, ready_at: float) -> str:
         """Return the sort key of the queue entry: the job's own place, else the one of `ready_at`."""
         return self.place_key or f"{iso(ready_at)}#{self.id}"
@@ -600,18 +598,9 @@ class Job:
     def _evaluated(
         self, transition: str, inputs: Inputs, identity: str, fingerprint: str, now: float, **fields: Any
     ) -> Self:
-        blank: dict[str, Any] = {
-            "message": "",
-            "problems": (),
-            "candidates": None,
-            "queue_key": None,
-            "place_key": None,
-            "shared_problem": False,
-            "open_folders": (),
-            "held": None,
-        }
+        blank = replace(self._out_of_queue(), message="", problems=(), candidates=None, being_read=False)
         same = bool(fingerprint) and fingerprint == self.fingerprint
-        changed = self._quietly(
+        changed = blank._quietly(
             transition,
             inputs=self._with_my_stem(inputs),
             identity=identity,
@@ -621,7 +610,7 @@ class Job:
             # A check is of one picture, for one model and ratio.
             checked=self.checked and same,
             boxes=self.boxes if same else None,
-            **{**blank, **fields},
+            **fields,
         )
         return changed if self.revision and changed._shown == self._shown else changed._published_anew(now)
 
@@ -634,7 +623,7 @@ class Job:
         )
 
     def _quietly(self, transition: str, **fields: Any) -> Self:
-        """Go over to another status without telling anybody of it."""
+        """Go over to another status; nothing is published of it."""
         froms, to = TRANSITIONS[transition]
         if self.status not in froms:
             raise IllegalTransitionError(transition, self)
@@ -648,9 +637,6 @@ class Job:
         # What nobody has read yet of a refused upload stays until it is published.
         fields.setdefault("refused", self.refused if self.unpublished else None)
         return replace(self, revision=self.revision + 1, changed_at=now, quiet=quiet and not self.unpublished, **fields)
-
-
-_OUT_OF_QUEUE: Final[dict[str, Any]] = {"queue_key": None, "place_key": None, "held": None, "open_folders": ()}
 
 
 def owner_of(job: str, attempt: int) -> str:

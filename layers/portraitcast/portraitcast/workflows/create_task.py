@@ -20,7 +20,8 @@ from portraitcast.adapters.dashscope import (
     ThrottledError,
     UnknownOutcome,
 )
-from portraitcast.adapters.presign import LINK_SECONDS, LinkedObject
+from portraitcast.adapters.buckets import NO_VERSION
+from portraitcast.adapters.presign import CONTENT_TYPES, LINK_SECONDS, LinkedObject
 from portraitcast.domain.account import Account, KnownTask, OpenCreate, next_beijing_day
 from portraitcast.domain.job import Job, PortraitCheck, Status, Task
 from portraitcast.domain.models import Boxes
@@ -273,7 +274,7 @@ class CreateTask:
         if ends_at - now < CREATE_SECONDS:
             self._end_check(order.job)
             return Progress()
-        job = order.job.start_create(now)
+        job = order.job.start_create()
         create = OpenCreate(job.id, job.attempt, order.model.name, now, ends_at + LEASE_MARGIN, order.fee)
         account = account.begin_create(create, self._service.key_mark())
         job, begun = self._table.save(job, was=order.job, account=account)
@@ -428,8 +429,8 @@ class CreateTask:
                 "a create is left to you",
                 f"Nobody knows whether the video service took {current.name}: "
                 f"{why or problem.measured or 'no look at its list of tasks counted within an hour'}.\n\nThe job has "
-                "ended as CreateAmbiguous. A task of it is paid: look at the service's tasks of that time, and drop the "
-                "files again to have the video made in any case.",
+                "ended as CreateAmbiguous. A task of it is paid: look at the service's tasks of that time, and drop "
+                "the files again to have the video made in any case.",
             )
             return current.fail(problem, now), account
 
@@ -476,20 +477,28 @@ class _SignedLinks:
     def both(self) -> tuple[str, str]:
         """Return the links to the portrait and to the voice."""
         if not self._signed:
-            ours = [LinkedObject(f.key, f.version or "", f.type or "") for f in self._inputs if f.key and not f.link]
+            ours = [_linked(file) for file in self._inputs if not file.link]
             signed = iter(self._links.sign(*ours)) if ours else iter(())
             self._signed = [file.link or next(signed) for file in self._inputs]
         image, audio = self._signed
         return image, audio
 
 
+def _linked(file: Voice | Portrait) -> LinkedObject:
+    """Return the object that is passed on: the upload's very version, or its asset."""
+    if file.asset is not None:
+        return LinkedObject(file.asset.key, NO_VERSION, file.asset.type, is_asset=True)
+    return LinkedObject(file.key or "", file.version or NO_VERSION, CONTENT_TYPES[file.type or ""])
+
+
 def _check_keys(order: _Order) -> tuple[str, str]:
     """Return under what a passed and a refused check are remembered; "" for a link, whose content nobody knows.
 
-    A pass by content, for fifty voices one check; a refusal for that upload only, so that dropping it again tries again.
+    A pass by content, for fifty voices one check; a fault for that upload only, so that dropping it again tries again.
     """
     portrait, model = order.portrait, order.model
     if not portrait.sha256:
         return "", ""
     how = f"{model.check_model}#{order.settings.ratio if model.takes_boxes else ''}"
-    return f"{portrait.sha256}#{how}", f"{short_hash(str(portrait.key))}#{portrait.version}#{portrait.etag}#{how}"
+    content = portrait.asset.sha256 if portrait.asset else portrait.sha256
+    return f"{content}#{how}", f"{short_hash(str(portrait.key))}#{portrait.version}#{portrait.etag}#{how}"

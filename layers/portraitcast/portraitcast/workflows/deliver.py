@@ -148,8 +148,8 @@ class Deliver:
                     return account
                 return account.release_slot(job.owner).notify(
                     "a task is out of sight",
-                    f"The video service doesn't know task {state.task} of {job.name}. If its key was changed, its tasks "
-                    "can't be seen with the new one. The job is polled until the task's 24 h are over.",
+                    f"The video service doesn't know task {state.task} of {job.name}. If its key was changed, its "
+                    "tasks can't be seen with the new one. The job is polled until the task's 24 h are over.",
                 )
 
             before, after = self._table.update_account(release)
@@ -263,7 +263,7 @@ class Deliver:
 
     # ------------------------------------------------------------------ executions that ended where no Catch can see
     def ended(self, execution: EndedExecution) -> Execution:
-        """Take up a job whose execution ended FAILED, TIMED_OUT or ABORTED without telling anybody."""
+        """Take up a job whose execution ended FAILED, TIMED_OUT or ABORTED and was not caught."""
         state = execution.state
         job = self._table.job(state.job)
         if job is None or job.attempt != state.attempt or job.status is not Status.RENDERING:
@@ -285,8 +285,8 @@ class Deliver:
         self._queue.send({"reconcile": job.id}, after=after)
         self._publish.operator(
             "an execution broke",
-            f"Execution {execution.name} of {job.name} ended {execution.status}: {cause}\n\nNo job is lost: its task is "
-            "monitored anew.",
+            f"Execution {execution.name} of {job.name} ended {execution.status}: {cause}\n\nNo job is lost: its task "
+            "is monitored anew.",
         )
         return execution.state.finish()
 

@@ -115,7 +115,7 @@ class Dispatch:
             ready = [entry for entry in page if entry.ready_at <= self._clock() and entry.job not in passed]
             later = [entry.ready_at for entry in page if entry.ready_at > self._clock()]
             blocked = _sooner(blocked, Blocked(min(later, default=None)))
-            # While the account is in trouble, the job that met it least often is tried: one bad job can't hold the rest.
+            # While the account is in trouble, the job that met it least often is tried: one bad job stops no other.
             for entry in sorted(ready, key=lambda e: account.failures.get(e.job, 0)):
                 job = self._last_look(entry, passed)
                 if job is None:

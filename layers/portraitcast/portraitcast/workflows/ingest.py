@@ -6,11 +6,12 @@ An upload is noted before it is read: whoever evaluates its job meanwhile waits 
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from portraitcast.adapters.buckets import NO_VERSION
-from portraitcast.domain.uploads import KEY_MAX_BYTES, RESERVED_NAME, Kind, Name, Upload, classify, nfc, nfd
+from portraitcast.domain.uploads import KEY_MAX_BYTES, RESERVED_NAME, Facts, Kind, Name, Upload, classify, nfc, nfd
 from portraitcast.errors import ConflictError, NotFoundError, PortraitcastError, TryLaterError
 
 if TYPE_CHECKING:
@@ -49,6 +50,20 @@ class Arrival:
     at: float | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What prepare answers about a version; no facts where it is gone."""
+
+    key: str
+    version: str
+    etag: str
+    facts: Facts | None
+
+    def is_about(self, upload: Upload) -> bool:
+        """Say whether the version is the one that is there now."""
+        return self.version == upload.version and (self.version != "null" or self.etag == upload.etag)
+
+
 class Ingest:
     """Ingests what lies in the upload bucket."""
 
@@ -79,7 +94,7 @@ class Ingest:
             self._read(upload)
         if name.kind is not Kind.FOLDER_SETTINGS:
             self._evaluate.job(name.job, name)
-        in_folder = name.kind.is_picture or name.kind is Kind.FOLDER_SETTINGS
+        in_folder = name.kind in {Kind.PORTRAIT, Kind.FOLDER_SETTINGS}
         # Also for a version that is known: the process that noted it may have crashed before this line.
         if in_folder and (before is None or self._clock() - upload.noticed_at < STALE):
             self._evaluate.folder_soon(name)
@@ -94,7 +109,7 @@ class Ingest:
             if known is not None and upload.is_same_version(known):
                 if not upload.sequencer or (known.sequencer and not known.is_older_event_than(upload)):
                     return known, known
-                upload = self._told_again(upload, known)
+                upload = self._known_again(upload, known)
             elif known is not None and upload.is_older_event_than(known):
                 return known, known
             try:
@@ -104,8 +119,8 @@ class Ingest:
             return upload, known
         raise TryLaterError(f"{name.key} is being noted by too many at once")
 
-    def _told_again(self, upload: Upload, known: Upload) -> Upload:
-        """What is known was told of by a newer event: the order of events goes on, and nothing else does.
+    def _known_again(self, upload: Upload, known: Upload) -> Upload:
+        """A newer event is about what is known: the order of events goes on, and nothing else does.
 
         Where versions have no ids, a second event about the same bytes is a second upload of them.
         """
@@ -120,18 +135,18 @@ class Ingest:
         unclear = arrival.version == NO_VERSION and not arrival.etag
         if arrival.version is None or arrival.bytes is None or arrival.removed or old or unclear:
             return self._there_now(name, arrival)
-        unread = name.kind in {Kind.JOB_SETTINGS, Kind.FOLDER_SETTINGS}
-        told = Upload(
-            *(name, arrival.version, arrival.bytes, self._clock(), arrival.etag, arrival.sequencer), unread=unread
+        found = Upload(
+            *(name, arrival.version, arrival.bytes, self._clock(), arrival.etag, arrival.sequencer),
+            unread=name.kind.is_settings,
         )
-        if known is None or told.is_same_version(known) or told.follows(known):
-            return told
+        if known is None or found.is_same_version(known) or found.follows(known):
+            return found
         return self._there_now(name, arrival)
 
     def _there_now(self, name: Name, arrival: Arrival) -> Upload:
         there = self._reading.there_now(name)
-        is_told_of = there.deleted if arrival.removed else there.version == arrival.version
-        return replace(there, sequencer=arrival.sequencer) if is_told_of else there
+        is_its_event = there.deleted if arrival.removed else there.version == arrival.version
+        return replace(there, sequencer=arrival.sequencer) if is_its_event else there
 
     def _read(self, upload: Upload) -> None:
         """Read a settings JSON, or what has taken its place meanwhile."""
@@ -146,6 +161,25 @@ class Ingest:
                 if upload.unread:
                     continue
             return
+
+    # ------------------------------------------------------------------ what prepare has found
+    def prepared(self, prepared: Prepared) -> None:
+        """Keep what prepare has found in a version, and evaluate the jobs that may wait for it.
+
+        An answer about a version that is no longer there changes nothing.
+        """
+        name = classify(prepared.key)
+        upload = self._table.upload(name) if name else None
+        if name is None or upload is None or upload.deleted or not prepared.is_about(upload):
+            return
+        if prepared.facts is None:
+            with suppress(ConflictError):  # somebody else has noted what is there
+                self._reading.look_again(upload)
+        else:
+            self._table.keep_reading(replace(upload, facts=replace(prepared.facts, read_at=self._clock())))
+        self._evaluate.job(name.job, name)
+        if name.kind is Kind.PORTRAIT:
+            self._evaluate.folder_soon(name, now=True)
 
     # ------------------------------------------------------------------ what lies there already
     def scan(self, prefix: str, after: str | None, ends_at: float) -> None:

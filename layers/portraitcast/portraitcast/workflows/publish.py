@@ -48,7 +48,8 @@ class Publish:
     def job(self, job: Job, turn: Turn | None = None) -> None:
         """Publish a job's latest change, unless it is published: report, event, notice, in this order, then the mark.
 
-        `turn` is that of a queued job, where it is known. Trouble with publishing is logged and left to the sweep: it never stands in the way of what follows.
+        `turn` is that of a queued job, where it is known. Trouble with publishing is logged and left to the sweep: it
+        never stands in the way of what follows.
         """
         try:
             self._job(job, turn)

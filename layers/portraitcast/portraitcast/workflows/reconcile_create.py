@@ -79,7 +79,7 @@ Finding: TypeAlias = Later | Underway | Taken | NotTaken | Ambiguous
 
 
 def outcome_unknown(create: OpenCreate, ended_at: float, wait: float, request_id: str | None) -> OpenCreate:
-    """Return a create that ended at `ended_at` (epoch) and whose outcome nobody knows; it is looked for after `wait`."""
+    """Return a create of unknown outcome that ended at `ended_at` (epoch); it is looked for after `wait` seconds."""
     return replace(create, unknown_since=ended_at, request_id=request_id, next_look_at=ended_at + wait)
 
 
@@ -134,10 +134,10 @@ class ReconcileCreate:
         if certain := self._named_by_request(account, create, tasks):
             return Taken(job, create, certain, certain=True)
         candidates = self._candidates(account, create, tasks, skew, CLOCK_MARGIN)
-        if not known and not candidates:
-            # Nothing proves the provider's clock: what is a little outside the time is left to a person.
-            if perhaps := self._candidates(account, create, tasks, skew, UNPROVEN_MARGIN):
-                return Ambiguous(job, tuple(perhaps))
+        # Nothing proves the provider's clock: what is a little outside the time is left to a person.
+        unproven = not known and not candidates
+        if unproven and (perhaps := self._candidates(account, create, tasks, skew, UNPROVEN_MARGIN)):
+            return Ambiguous(job, tuple(perhaps))
         if len(candidates) == 1 and job.voice_seconds is not None:
             return Taken(job, create, candidates[0], certain=False)
         if candidates:
