@@ -48,11 +48,14 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
 
 def handle(record: SQSRecord, lambda_context: LambdaContext) -> None:
     """Handle one message of the queue. What goes wrong is logged here: the batch processor does it at debug level."""
+    about: dict[str, str] = {}
     try:
         sent_at = float(record.attributes.sent_timestamp) / 1000
-        workflows().submit.handle(Received.from_text(record.body, sent_at), ends_at(lambda_context))
+        message = Received.from_text(record.body, sent_at)
+        about = message.about
+        workflows().submit.handle(message, ends_at(lambda_context))
     except Exception as error:
-        logger.exception("a message could not be handled", extra={"detail": record.body[:1000]})
+        logger.exception("a message could not be handled", extra={**about, "detail": record.body[:1000]})
         if isinstance(error, TryLaterError):
             give_again(record)
         raise
