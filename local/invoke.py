@@ -31,9 +31,9 @@ import boto3
 from botocore.exceptions import BotoCoreError, ClientError
 
 from containers import DockerError, ask, daemon_of
-from package import read_template
+from package import read_template, this_machine
 from run import OUTPUTS, ROOT, STACK, Ended, Engine, RunError, ended_by_signals, function_names, say_last
-from sam import SAM, this_machine
+from sam import SAM
 from stack import resource_names
 
 if TYPE_CHECKING:
