@@ -46,6 +46,7 @@ NAME, FOLDER = "acme/line-01", "acme/"  # what the files of events/ are about
 SAMPLES = ROOT / "local" / "samples"
 SAMPLE_SETTINGS = b'{"parameters": {"style_level": "active"}}'
 LOCAL_BUILD = ROOT / ".aws-sam" / "local"  # not .aws-sam/build: `sam deploy` takes what lies there
+IDS = ("job", "attempt", "task", "execution")  # what tells one job's task from another in an execution's state
 STOP_SECONDS = 120  # ours: AWS takes up to a minute to disable a mapping
 DRAIN_SECONDS = 20  # ours: what was being handled is done by then, or has failed and comes back later
 CALL_SECONDS = 900  # Lambda's longest timeout
@@ -207,9 +208,9 @@ class Filler:
             return self._ids(event, execution["input"]) if execution else event
         if "detail" in event:
             return self._ended(event)
-        if "job" in event and self.report:
-            return {**event, "job": self.report["job"]}
-        if "job" in event and self.asked:
+        if "reconcile" in event and self.report:
+            return {**event, "reconcile": self.report["job"]}
+        if "reconcile" in event and self.asked:
             raise InvokeError(f"JOB={self.name}: it has no report yet, so its id isn't known: drop its files first.")
         return event
 
@@ -255,11 +256,8 @@ class Filler:
 
     @staticmethod
     def _ids(event: Event, given: Event) -> Event:
-        """Return an event with what tells one job's task from another; its times are what the example is about."""
-        return {
-            name: given[name] if name in given and not name.endswith(("_at", "_seconds")) else value
-            for name, value in event.items()
-        }
+        """Return an event with what tells one job's task from another; the rest is what the example is about."""
+        return {**event, **{name: given[name] for name in IDS}}
 
     def _ended(self, event: Event) -> Event:
         machine, execution = self.target.state_machine_arn, self._execution()

@@ -69,7 +69,7 @@ def changed_policy(stack: Any, function: str, sid: str, change: Callable[[Policy
     changed = [
         part
         for statement in policy["Statement"]
-        for part in (change(statement) if statement["Sid"] == sid else [statement])
+        for part in (change(statement) if statement.get("Sid") == sid else [statement])
     ]
     if changed:
         iam.put_role_policy(RoleName=role, PolicyName=name, PolicyDocument=json.dumps({**policy, "Statement": changed}))
@@ -82,4 +82,4 @@ def changed_policy(stack: Any, function: str, sid: str, change: Callable[[Policy
 
 
 def _sids(policy: Policy) -> list[str]:
-    return [statement["Sid"] for statement in policy["Statement"]]
+    return [statement.get("Sid", "") for statement in policy["Statement"]]

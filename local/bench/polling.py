@@ -273,10 +273,9 @@ def measure() -> Section:
     return Section(
         "When to poll next",
         "`portraitcast.domain.polling.next_poll` and `Pace` themselves, over simulated tasks whose work is "
-        f"proportional to the voice ± 10 %, with the defaults MinPollSeconds {LEAST:.0f} and MaxPollSeconds {MOST:.0f}; "
-        "beside a poll every "
-        "15 s and the vendor's SDK (1, 1, 2, 2, 2, 4, 4, 4, 5, 5… s). Late: from a task's end to the "
-        "poll that sees it.",
+        f"proportional to the voice ± 10 %, with the defaults MinPollSeconds {LEAST:.0f} and MaxPollSeconds {MOST:.0f}"
+        "; beside a poll every 15 s and the vendor's SDK (1, 1, 2, 2, 2, 4, 4, 4, 5, 5… s). Late: from a task's "
+        "end to the poll that sees it.",
         tables,
         [mark for _, marks in parts for mark in marks],
     )

@@ -90,18 +90,18 @@ ROWS = {
     "submit-wake": Row(a_pair, "queued"),
     "submit-sweep": Row(a_pair, "queued"),
     "submit-scan": Row(unknown_files, "queued"),
-    "submit-job": Row(a_pair, "queued"),
+    "submit-reconcile": Row(a_pair, "queued"),
     "submit-pause": Row(a_stack_that_goes_on, None, then_a_pair_is_held),
     "submit-resume": Row(a_pair, "rendering", then_it_is_paused_again),
-    "status-look": Row(a_running_task, "rendering"),
+    "status-poll": Row(a_running_task, "rendering"),
     "status-task-too-old": Row(a_running_task, "rendering"),
     "deliver-task-ended": Row(an_ended_task, "done"),
-    "deliver-look-broke": Row(an_ended_task, "done"),
+    "deliver-poll-broke": Row(an_ended_task, "done"),
     "deliver-execution-aborted": Row(a_running_task, "failed"),
     "deliver-execution-timed-out": Row(a_running_task, "rendering"),
     "deliver-execution-failed": Row(a_running_task, "rendering"),
 }
-ANSWERED = ("batchItemFailures", "status", "ended", "told", "unknown", "no_link", "attempt")  # alike for every job
+ANSWERED = ("batchItemFailures", "status", "ended", "published", "unknown", "no_link", "attempt")  # alike for every job
 
 
 def told(report: Report | None) -> dict[str, Any]:
@@ -156,10 +156,10 @@ def test_a_job_from_voice_to_done(world: World, way: str, job: str) -> None:
     for event, status in {**way_there, "submit-pause": "rendering"}.items():
         assert (world.send(event, job, way).after or {})["status"] == status
     before = {name: world.run.logs(name) for name in world.run.outputs["functions"]} if way == "container" else {}
-    looked = world.send("status-look", job, way).answer.value
+    looked = world.send("status-poll", job, way).answer.value
     assert (looked["status"], looked["ended"]) == ("RUNNING", False)
     world.finish(looked["task"])
-    looked = world.send("status-look", job, way).answer.value
+    looked = world.send("status-poll", job, way).answer.value
     assert (looked["status"], looked["ended"]) == ("SUCCEEDED", True)
 
     done: Report = world.send("deliver-task-ended", job, way).after or {}

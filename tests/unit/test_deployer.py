@@ -99,7 +99,8 @@ RIGHTS = {
         {"lambda:CreateEventSourceMapping", "lambda:GetEventSourceMapping"}, {"lambda:DeleteEventSourceMapping"}
     ),
     "AWS::Lambda::Function": Rights(
-        {"lambda:CreateFunction", "lambda:GetFunction", "lambda:TagResource"},  # SAM tags what it makes
+        # SAM tags what it makes; RecursiveLoop is put by a call of its own.
+        {"lambda:CreateFunction", "lambda:GetFunction", "lambda:TagResource", "lambda:PutFunctionRecursionConfig"},
         {"lambda:DeleteFunction"},
         f"arn:aws:lambda:{HERE}:function:{{}}",
     ),
@@ -152,8 +153,9 @@ NAMED_BY = {
     "AWS::Lambda::LayerVersion": "LayerName",
     "AWS::CloudWatch::Dashboard": "DashboardName",
     "AWS::Events::EventBus": "Name",
-    "AWS::StepFunctions::StateMachine": "Name",
 }
+# CloudFormation makes their names of the logical id alone.
+NAMED_WITHOUT_STACK = {"AWS::SecretsManager::Secret", "AWS::StepFunctions::StateMachine"}
 
 
 class Made(NamedTuple):
@@ -170,7 +172,7 @@ def physical_name(logical_id: str, kind: str, properties: dict[str, Any]) -> str
     if given:
         text = given["Fn::Sub"] if "Fn::Sub" in given else f"${{{given['Ref']}}}"
         return str(text).replace("${AWS::StackName}", STACK)
-    name = f"{STACK}-{logical_id}-1A2B3C4D5E6F"
+    name = f"{logical_id}-1A2B3C4D5E6F" if kind in NAMED_WITHOUT_STACK else f"{STACK}-{logical_id}-1A2B3C4D5E6F"
     return name.lower() if kind == "AWS::S3::Bucket" else name
 
 
@@ -192,7 +194,7 @@ def made_by(template: dict[str, Any]) -> list[Made]:
                 kinds = ["AWS::StepFunctions::StateMachine", *([] if "Role" in properties else ["AWS::IAM::Role"])]
             case kind:
                 kinds = [kind]
-        kept = resource.get("DeletionPolicy") == "Retain"
+        kept = resource.get("DeletionPolicy") in {"Retain", "RetainExceptOnCreate"}
         made += [Made(kind, physical_name(logical_id, kind, properties), kept) for kind in kinds]
     return made
 
@@ -257,7 +259,7 @@ def test_only_what_the_page_calls_unbound_is_on_everything_and_then_under_a_cond
 def test_every_other_right_is_bound_to_a_name() -> None:
     """That of the stack, of SAM CLI's stack, of SAM's transform, or a logical id where names are made of it alone."""
     names = (rf"\b{STACK}\b", r"\baws-sam-cli-managed-default\b", r"transform/Serverless-2016-10-31$")
-    without_stack = (r":layer:Layer(:\*)?$", r":secret:ApiKeySecret-\*$")
+    without_stack = (r":layer:Layer(:\*)?$", r":secret:ApiKeySecret-\*$", r":stateMachine:StateMachine-\*$")
     arns = [arn for s in STATEMENTS for arn in listed(s["Resource"]) if arn != "*"]
     assert [arn for arn in arns if not any(re.search(name, arn) for name in (*names, *without_stack))] == []
 

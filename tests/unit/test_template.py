@@ -67,6 +67,7 @@ PARAMETERS: dict[str, tuple[object, int | None]] = {
     "DailyBudgetCny": (0, 0),
     "NotificationEmail": ("", None),
     "CustomerKeyArn": ("", None),
+    "FormerKeyArns": ("", None),
     "DashScopeBaseUrl": ("https://dashscope.aliyuncs.com/api/v1", None),
     "ExtraVideoHosts": ("", None),
 }
@@ -156,9 +157,10 @@ def test_a_topic_is_encrypted_unless_alarms_must_reach_it(topic: str) -> None:
     assert bool(TOPICS[topic].get("KmsMasterKeyId")) is (topic not in NOT_ENCRYPTED)
 
 
-def test_the_table_is_encrypted() -> None:
+def test_the_table_is_encrypted_with_dynamodbs_own_key() -> None:
+    """Which it is where nothing is said (Amazon DynamoDB, "Encryption at rest")."""
     (table,) = of_type("AWS::DynamoDB::Table").values()
-    assert table["SSESpecification"] == {"SSEEnabled": True}
+    assert "SSESpecification" not in table
 
 
 # Resource type → (type of its policy, the policy's list of what it holds for, what nobody may do without TLS).
@@ -187,12 +189,40 @@ def test_nobody_reaches_it_without_tls(kind: str, name: str) -> None:
 
 # ---------------------------------------------------------------- dead letters
 
-DEAD_LETTERS = {"Fn::GetAtt": ["DeadLetterQueue", "Arn"]}
+DEAD_LETTERS = sorted(name for name in QUEUES if name.endswith("DeadLetterQueue"))
 
 
-def test_messages_that_fail_go_to_the_dead_letters_after_five_tries() -> None:
-    redrives = {name: queue.get("RedrivePolicy") for name, queue in QUEUES.items() if name != "DeadLetterQueue"}
-    assert redrives == {"UploadsQueue": {"deadLetterTargetArn": DEAD_LETTERS, "maxReceiveCount": 5}}
+def test_messages_that_fail_are_dead_after_five_tries() -> None:
+    redrives = {name: queue.get("RedrivePolicy") for name, queue in QUEUES.items() if name not in DEAD_LETTERS}
+    target = {"Fn::GetAtt": ["DeadLetterQueue", "Arn"]}
+    assert redrives == {"UploadsQueue": {"deadLetterTargetArn": target, "maxReceiveCount": 5}}
+
+
+def dead_letters_of_rules() -> list[str | None]:
+    return [
+        referred(target.get("DeadLetterConfig", {}).get("Arn"))
+        for rule in RULES.values()
+        if "ScheduleExpression" not in rule  # the next sweep makes up for a lost one
+        for target in rule["Targets"]
+    ]
+
+
+def dead_letters_of_functions() -> dict[str | None, str | None]:
+    return {
+        referred(config["FunctionName"]): referred(config["DestinationConfig"]["OnFailure"]["Destination"])
+        for config in of_type("AWS::Lambda::EventInvokeConfig").values()
+    }
+
+
+def test_each_source_has_dead_letters_of_its_own() -> None:
+    """A queue that holds those of several can't be redriven (Amazon SQS, "dead-letter queue redrive")."""
+    used = ["DeadLetterQueue", *dead_letters_of_rules(), *dead_letters_of_functions().values()]
+    assert sorted(map(str, used)) == DEAD_LETTERS
+
+
+def test_dead_letters_of_every_source_raise_an_alarm() -> None:
+    alarms = [a for a in ALARMS.values() if a["MetricName"] == "ApproximateNumberOfMessagesVisible"]
+    assert sorted(str(referred(a["Dimensions"][0]["Value"])) for a in alarms) == DEAD_LETTERS
 
 
 def test_a_message_stays_hidden_for_six_times_the_functions_time_limit() -> None:
@@ -200,26 +230,16 @@ def test_a_message_stays_hidden_for_six_times_the_functions_time_limit() -> None
     assert QUEUES["UploadsQueue"]["VisibilityTimeout"] >= 6 * FUNCTION_RESOURCES["SubmitFunction"]["Timeout"]
 
 
-def test_dead_letters_are_kept_as_long_as_a_queue_can() -> None:
+@pytest.mark.parametrize("queue", DEAD_LETTERS)
+def test_dead_letters_are_kept_as_long_as_a_queue_can(queue: str) -> None:
     """14 days (Amazon SQS, "Amazon SQS message quotas")."""
-    assert QUEUES["DeadLetterQueue"]["MessageRetentionPeriod"] == 14 * 24 * 3600
+    assert QUEUES[queue]["MessageRetentionPeriod"] == 14 * 24 * 3600
 
 
-@pytest.mark.parametrize("rule", RULES)
-def test_an_event_that_cant_be_handed_on_goes_to_the_dead_letters(rule: str) -> None:
-    if "ScheduleExpression" in RULES[rule]:
-        return  # the next sweep makes up for a lost one
-    for target in RULES[rule]["Targets"]:
-        assert target["DeadLetterConfig"] == {"Arn": DEAD_LETTERS}
-
-
-def test_an_asynchronous_invocation_that_fails_to_the_end_goes_to_the_dead_letters() -> None:
+def test_a_function_that_a_rule_invokes_has_dead_letters() -> None:
+    """Lambda invokes it asynchronously, twice more after a failure, and then gives the event up."""
     targets = {referred(target["Arn"]) for rule in RULES.values() for target in rule["Targets"]}
-    caught = {
-        referred(config["FunctionName"]): config["DestinationConfig"]["OnFailure"]["Destination"]
-        for config in of_type("AWS::Lambda::EventInvokeConfig").values()
-    }
-    assert caught == dict.fromkeys(targets & set(FUNCTION_RESOURCES), DEAD_LETTERS)
+    assert set(dead_letters_of_functions()) == targets & set(FUNCTION_RESOURCES)
 
 
 def test_only_failed_messages_of_a_batch_come_again() -> None:
@@ -311,7 +331,8 @@ def test_one_processor_goes_through_functions_and_layers() -> None:
 
 @pytest.mark.parametrize("name", [*BUCKETS, *of_type("AWS::DynamoDB::Table")])
 def test_files_and_the_memory_of_what_was_paid_outlive_the_stack(name: str) -> None:
-    assert RESOURCES[name]["DeletionPolicy"] == RESOURCES[name]["UpdateReplacePolicy"] == "Retain"
+    policies = RESOURCES[name]["DeletionPolicy"], RESOURCES[name]["UpdateReplacePolicy"]
+    assert policies == ("RetainExceptOnCreate", "Retain")
 
 
 @pytest.mark.parametrize("bucket", BUCKETS)
@@ -331,6 +352,7 @@ LAMBDAS_OWN_TROUBLES = {
     "Lambda.ServiceException",
     "Lambda.AWSLambdaException",
     "Lambda.SdkClientException",
+    "Lambda.ClientExecutionTimeoutException",
     "Lambda.TooManyRequestsException",
     "Lambda.Unknown",
     "Sandbox.Timedout",
@@ -421,8 +443,11 @@ SQS_METRICS = {  # Amazon SQS Developer Guide, "Available CloudWatch metrics for
 }  # fmt: skip
 LAMBDA_METRICS = {  # AWS Lambda Developer Guide, "Types of metrics for Lambda functions"
     ("AWS/Lambda", name): {"FunctionName"}
-    for name in ("Invocations", "Errors", "DeadLetterErrors", "Throttles", "Duration", "ConcurrentExecutions")
-}
+    for name in (
+        "Invocations", "Errors", "DeadLetterErrors", "Throttles", "Duration", "ConcurrentExecutions",
+        "RecursiveInvocationsDropped",
+    )
+}  # fmt: skip
 STATES_METRICS = {  # AWS Step Functions Developer Guide, "Monitoring Step Functions metrics using Amazon CloudWatch"
     ("AWS/States", name): {"StateMachineArn"}
     for name in (
@@ -533,16 +558,23 @@ def test_an_alarm_tells_the_operators(alarm: str) -> None:
 
 
 @pytest.mark.parametrize("alarm", ALARMS)
-def test_an_alarm_on_what_sweeps_measure_lasts_until_the_next_sweep_and_others_rest_without_measurements(
-    alarm: str,
-) -> None:
-    swept = ALARMS[alarm]["MetricName"] in account_metrics(Account(), 0, 0.0)
-    assert ALARMS[alarm]["TreatMissingData"] == ("ignore" if swept else "notBreaching")
+def test_a_missing_measurement_means_what_it_should(alarm: str) -> None:
+    """Between two sweeps the last one holds; no sweep at all is an alarm; other metrics are silent when all is well."""
+    metric = ALARMS[alarm]["MetricName"]
+    swept = "ignore" if metric in account_metrics(Account(), 0, 0.0) else "notBreaching"
+    assert ALARMS[alarm]["TreatMissingData"] == ("breaching" if metric == "Sweeps" else swept)
 
 
-def test_there_are_alarms_on_dead_letters_failed_jobs_a_held_account_and_an_old_queue() -> None:
-    watched = {alarm["MetricName"] for alarm in ALARMS.values()}
-    assert watched == {"ApproximateNumberOfMessagesVisible", "JobsFailed", "AccountHeld", "OldestQueued"}
+def test_two_sweeps_at_the_least_fall_into_the_alarms_time() -> None:
+    alarm, most = ALARMS["NoSweepAlarm"], TEMPLATE["Parameters"]["SweepMinutes"]["MaxValue"]
+    assert alarm["Period"] * alarm["EvaluationPeriods"] >= 2 * 60 * most
+
+
+def test_what_operators_must_know_has_an_alarm() -> None:
+    metrics = {alarm["MetricName"] for alarm in ALARMS.values()}
+    jobs = {"JobsFailed", "AccountHeld", "OldestQueued"}
+    still = {"Errors", "Throttles", "RecursiveInvocationsDropped", "ApproximateAgeOfOldestMessage", "Sweeps"}
+    assert metrics == {"ApproximateNumberOfMessagesVisible", *jobs, *still}
 
 
 @pytest.mark.parametrize("alarm", ALARMS)
