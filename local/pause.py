@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from datetime import UTC, datetime
 from typing import Any
 
 import boto3
@@ -36,7 +37,8 @@ def main(word: str) -> int:
     """Send the command; return the exit code."""
     try:
         sqs, queue, where = uploads_queue()
-        sqs.send_message(QueueUrl=queue, MessageBody=json.dumps({"pause": word == "pause"}))
+        now = datetime.now(UTC).isoformat()  # of two orders the newer holds, whichever comes last
+        sqs.send_message(QueueUrl=queue, MessageBody=json.dumps({"pause": word == "pause", "at": now}))
     except (BotoCoreError, ClientError) as error:
         print(f"make {word} failed: {error}", file=sys.stderr)
         return 1

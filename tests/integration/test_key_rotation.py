@@ -10,7 +10,7 @@ import pytest
 from aws_lambda_powertools.utilities.parameters import base
 from world import REGION
 
-from portraitcast import bootstrap as wiring
+from portraitcast.bootstrap import clients
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -30,14 +30,14 @@ class Clock(real.datetime):
 def secret(aws: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     monkeypatch.setattr(base, "datetime", Clock)
     monkeypatch.setattr(Clock, "ahead", real.timedelta())
-    wiring.client.cache_clear()
+    clients.client.cache_clear()
     client = boto3.client("secretsmanager", region_name=REGION)
     arn = client.create_secret(Name="key", SecretString="sk-first")["ARN"]
-    yield lambda value: client.put_secret_value(SecretId=arn, SecretString=value), wiring.api_key(arn)
-    wiring.client.cache_clear()
+    yield lambda value: client.put_secret_value(SecretId=arn, SecretString=value), clients.api_key(arn)
+    clients.client.cache_clear()
 
 
-def test_a_key_put_into_the_secret_is_in_use_a_minute_later(
+def test_a_new_key_is_used_a_minute_later(
     secret: tuple[Callable[[str], None], Callable[[], str]],
 ) -> None:
     put, read = secret
