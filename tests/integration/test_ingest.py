@@ -353,6 +353,89 @@ def test_files_that_do_not_count(world: World) -> None:
     assert keys(RESULTS) == set()
 
 
+@pytest.mark.parametrize(
+    "folder",
+    [
+        *(".Trash-1000/files/", ".AppleDouble/", "acme/.hidden/", ".Trashes/501/", "acme/.git/lfs/"),
+        *("@eaDir/", "acme/@eaDir/line.wav/", "#recycle/", "acme/#RECYCLE/deep/er/", "#snapshot/", "@Recycle/"),
+        *("$RECYCLE.BIN/S-1-5/", "System Volume Information/", "lost+found/", "__MACOSX/acme/", "acme/._"),
+    ],
+)
+def test_hidden_and_trash_folders_are_left_alone(world: World, folder: str) -> None:
+    """Files that people have deleted, and what systems make beside theirs, are no paid videos."""
+    world.drop(f"{folder}line.png", portrait())
+    world.drop(f"{folder}line.wav", voice())
+    world.drop(f"{folder}other.json", {"input": {"image_url": "https://a.b/c.png", "audio_url": "https://a.b/c.wav"}})
+    world.post({"scan": ""})
+    world.run()
+    assert (world.tasks(), keys(RESULTS), world.new_events(), world.new_notices()) == ([], set(), [], [])
+
+
+def test_a_hidden_picture_is_no_portrait_of_its_folder(world: World) -> None:
+    """Neither chosen nor asked about: a NAS makes thumbnails of every picture."""
+    world.drop("acme/anna.png", portrait())
+    world.drop("acme/@eaDir/anna.png/SYNOFILE_THUMB_M.jpg", portrait(90))
+    world.drop("acme/._anna.png", b"resource fork")
+    world.drop("acme/line.wav", voice())
+    world.run()
+    assert world.its_report("acme/line")["inputs"]["portrait"]["key"] == "acme/anna.png"
+    assert world.status("acme/line") == "done"
+
+
+@pytest.mark.parametrize("folder", ["@home/", "#1/", "recycle/", "acme.old/", "lost and found/", "a.b/"])
+def test_folders_of_people_are_made(world: World, folder: str) -> None:
+    world.drop_pair(f"{folder}line")
+    world.run()
+    assert world.status(f"{folder}line") == "done"
+
+
+# ---------------------------------------------------------------------- objects that arrive empty
+@pytest.mark.parametrize(
+    ("key", "body"),
+    [
+        ("acme/line.wav", voice()),
+        ("acme/line.png", portrait()),
+        ("acme/line.json", {"parameters": {"style_level": "active"}}),
+        ("acme/settings.json", {"parameters": {"style_level": "active"}}),
+        ("acme/anna.png", portrait()),
+    ],
+    ids=["voice", "portrait", "settings", "folder's settings", "only image"],
+)
+def test_an_empty_object_is_still_arriving(world: World, key: str, body: Any) -> None:
+    """Programs like s3fs make an object of 0 bytes and fill it a moment later: nobody hears of a refusal."""
+    others: dict[str, Any] = {"acme/line.wav": voice(), "acme/bert.png": portrait(90)}
+    for other, its in others.items():
+        if other != key and not (key.endswith(".png") and other.endswith(".png")):
+            world.drop(other, its)
+    world.drop(key, b"")
+    world.run(2)
+    assert world.status("acme/line") in {"waiting", None}
+    world.drop(key, body)
+    world.run()
+    assert world.status("acme/line") == "done"
+    statuses = [event["status"] for event in world.new_events()]
+    assert set(statuses) <= {"waiting", "queued", "rendering", "done"}
+    assert len(world.tasks()) == 1
+    if isinstance(body, dict):
+        assert world.tasks()[0]["style_level"] == "active"
+
+
+@pytest.mark.parametrize(
+    ("key", "code"),
+    [("line.wav", "VoiceEmpty"), ("line.png", "PortraitUnreadable"), ("line.json", "SettingsInvalid")],
+)
+def test_what_stays_empty_is_told_by_itself(world: World, key: str, code: str) -> None:
+    """Once PairSeconds are over, without another event."""
+    for other, body in {"line.wav": voice(), "line.png": portrait()}.items():
+        if other != key:
+            world.drop(other, body)
+    world.drop(key, b"")
+    world.run(2)
+    assert world.status("line") == "waiting"
+    world.run(60)
+    assert (world.status("line"), world.error("line")) == ("rejected", code)
+
+
 def test_damaged_events_are_not_swallowed(world: World) -> None:
     with pytest.raises(MessageError):
         world.handle({"Records": [{"eventName": "ObjectCreated:Put", "s3": {}}]})

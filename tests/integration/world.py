@@ -179,6 +179,13 @@ def items(pk: str) -> list[dict[str, Any]]:
     return list(answer["Items"])
 
 
+def forget(key: str) -> None:
+    """Let what the table knows of a file expire."""
+    name = named(key)
+    (item,) = [i for i in items(f"JOB#{name.job}") if i.get("key") == {"S": key}]
+    client("dynamodb").delete_item(TableName=TABLE, Key={"pk": item["pk"], "sk": item["sk"]})
+
+
 @contextmanager
 def on_call(service: str, event: str, do: Callable[..., Any]) -> Iterator[None]:
     """Have a function called at one of botocore's events meanwhile, before moto is."""
@@ -338,6 +345,7 @@ class World:
         self._sequence = itertools.count(1)
         self.dead: list[Message] = []
         self.handled: list[Message] = []
+        self.expected: tuple[type[Exception], ...] = (TryLaterError, MessageError)  # what may become of a message
 
         self.table = make_table()
         self.s3 = make_bucket(UPLOADS, versioning)
@@ -483,7 +491,7 @@ class World:
         received = Received.from_text(json.dumps(message), sent_at)
         try:
             self.submit.handle(received, self.function_ends_at)
-        except (TryLaterError, MessageError):
+        except self.expected:
             self._give_again(message, receives, sent_at)
         except Died:
             self._give_again(message, receives, sent_at)
@@ -603,12 +611,13 @@ class World:
             self.post({"sweep": True})
         self.run()
 
-    def delete(self, key: str) -> Message:
-        """Delete a file; its event is on its way."""
+    def delete(self, key: str, *, told: bool = True) -> Message:
+        """Delete a file and return S3's event; it is on its way if it is to be `told`."""
         answer = self.s3.delete_object(Bucket=UPLOADS, Key=key)
         name = "ObjectRemoved:Delete" if self._versioning is UNVERSIONED else "ObjectRemoved:DeleteMarkerCreated"
         event = self._event(key, name, self._version(answer))
-        self.post(event)
+        if told:
+            self.post(event)
         return event
 
     def _version(self, answer: dict[str, Any]) -> dict[str, str]:
