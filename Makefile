@@ -92,14 +92,14 @@ storm: ## 300 voices at once, three ways, and a thousand (an hour; leave the mac
 
 bench: ## measure: docs/benchmarks.md [PART=polling] (a quarter of an hour; leave the machine alone)
 	$(INSTALL) test engine runtime
-	@PYTHONPATH=local:layers/portraitcast .venv/test/bin/python -m bench $(PART)
+	@PYTHONPATH=local:layers/portraitcast:layers/media .venv/test/bin/python -m bench $(PART)
 
 lint: ## ruff, mypy, cfn-lint, checkov, sam validate
 	$(INSTALL) lint sam checkov
 	.venv/lint/bin/python -m ruff check
 	.venv/lint/bin/python -m ruff format --check
-	.venv/lint/bin/python -m mypy layers/portraitcast/portraitcast functions/*/app.py local
-	.venv/lint/bin/python -m mypy layers/media/portraitcast_media
+	.venv/lint/bin/python -m mypy layers/portraitcast/portraitcast functions/submit/app.py functions/status/app.py functions/deliver/app.py local
+	.venv/lint/bin/python -m mypy layers/media/portraitcast_media functions/prepare/app.py
 	@for tests in unit fuzz integration e2e chaos; do echo "mypy tests/$$tests"; \
 	    case $$tests in unit|fuzz) beside=;; *) beside=tests/$$tests;; esac; \
 	    MYPYPATH=$$beside .venv/lint/bin/python -m mypy --config-file tests/mypy.ini --cache-dir .mypy_cache/$$tests tests/$$tests || exit 1; done
@@ -118,7 +118,7 @@ lock: ## choose new versions: locks/ and the layer's requirements.txt
 
 audit: ## known vulnerabilities of all locked packages (asks a database on the network)
 	$(INSTALL) audit
-	@for lock in layers/portraitcast/requirements.txt locks/*.txt; do echo "$$lock"; \
+	@for lock in layers/*/requirements.txt locks/*.txt; do echo "$$lock"; \
 	    .venv/audit/bin/pip-audit --strict --require-hashes --disable-pip -r $$lock || { \
 	    echo "audit: something was found, or the database could not be asked: see above" >&2; exit 1; }; done
 

@@ -247,7 +247,7 @@ def package(
         if not re.fullmatch(r"python3\.\d+", str(runtime)):
             raise PackageError(f"{name}: the local run knows Python functions only, not Runtime {runtime}")
         files = files_of(built.code[name])
-        for layer in properties.get("Layers", defaults.get("Layers", [])):
+        for layer in [*defaults.get("Layers", []), *properties.get("Layers", [])]:
             files |= {f".opt/{path}": content for path, content in layer_files(built, layer["Ref"]).items()}
         files |= {f".opt/python/{name}": (content, 0o644) for name, content in (beside or {}).items()}
         files["bootstrap"] = (bootstrap(runtime, runtime_python), 0o755)

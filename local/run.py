@@ -37,7 +37,7 @@ from page import serve
 from stack import StackError, deploy, resource_names
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterator, Mapping
     from types import FrameType
 
     Say = Callable[[str], None]
@@ -52,12 +52,14 @@ END_SECONDS = 10  # ours: after that a process is killed outright
 OUTPUTS = {  # our names (README.md) → the stack's outputs
     "upload_bucket": "UploadBucket",
     "results_bucket": "ResultsBucket",
+    "work_bucket": "WorkBucket",
     "topic_arn": "TopicArn",
     "operator_topic_arn": "OperatorTopicArn",
     "event_bus": "EventBusName",
     "state_machine_arn": "StateMachineArn",
     "table": "TableName",
     "uploads_queue_url": "UploadsQueueUrl",
+    "media_queue_url": "MediaQueueUrl",
     "dead_letter_queue_url": "DeadLetterQueueUrl",
     "api_key_secret_arn": "ApiKeySecretArn",
 }
@@ -438,20 +440,24 @@ def stack_up(
 # ---------------------------------------------------------------- Signals
 
 
-def make_has_ended(parent: int) -> bool:
+def make_has_ended(parent: int, signs: Collection[int] = (signal.SIGINT,)) -> bool:
     """Say whether the `make` that started this process was ended.
 
-    SIGTERM make hands on. SIGINT it doesn't: it expects the terminal to send one to everybody, puts SIGINT back to its
-    default, and waits for its recipe for ever. A make that is killed outright leaves its recipe behind.
+    SIGTERM make hands on. SIGINT and SIGHUP it doesn't: it expects the terminal to send one to everybody (a terminal
+    that closes sends SIGHUP to the first process of its session alone), puts that signal back to its default, and waits
+    for its recipe for ever. A make that is killed outright leaves its recipe behind.
     """
-    if os.getppid() != parent:
-        return True
+    return os.getppid() != parent or not catches(parent, signs)
+
+
+def catches(process: int, signs: Collection[int]) -> bool:
+    """Say whether a process has handlers for all of these signals."""
     try:
-        status = Path(f"/proc/{parent}/status").read_text("ascii", "replace")
+        status = Path(f"/proc/{process}/status").read_text("ascii", "replace")
     except OSError:
-        return True
+        return False
     caught = next((int(line.split()[1], 16) for line in status.splitlines() if line.startswith("SigCgt:")), -1)
-    return not caught & (1 << (signal.SIGINT - 1))
+    return all(caught & (1 << (sign - 1)) for sign in signs)
 
 
 @contextlib.contextmanager
@@ -470,10 +476,11 @@ def ended_by_signals() -> Iterator[Callable[[], None]]:
         raise Ended(signal.Signals(number).name)
 
     parent = os.getppid()
-    watched = "MAKELEVEL" in os.environ and not make_has_ended(parent)
+    signs = [sign for sign in (signal.SIGINT, signal.SIGHUP) if catches(parent, [sign])]  # nohup's make has no SIGHUP
+    watched = "MAKELEVEL" in os.environ and signal.SIGINT in signs
 
     def check() -> None:
-        if watched and make_has_ended(parent):
+        if watched and make_has_ended(parent, signs):
             raise Ended("make was ended")
 
     before = {number: signal.signal(number, end) for number in ends}

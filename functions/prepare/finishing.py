@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
+from folders import work_folder
 from portraitcast_media import child, finish
 from portraitcast_media.cut import part_key
 from portraitcast_media.finish import JOIN_LIMITS, Label
@@ -140,15 +140,14 @@ class Finishing:
     def _cut(self, asked: dict[str, Any]) -> dict[str, Any]:
         order = Cut.from_order(asked, self._bucket, self._storage.work_bucket)
         keys = order.keys
-        with tempfile.TemporaryDirectory(prefix="prepare-") as folder:
-            work = Path(folder)
+        with work_folder() as work:
             file = work / "voice"
             self._storage.fetch(order.voice, file, VOICE_MAX_BYTES)
             arguments = {
                 "path": str(file),
                 "key": order.voice.key,
                 "bounds": list(order.bounds),
-                "work": folder,
+                "work": str(work),
                 "max_seconds": _most(),
             }
             try:
@@ -165,8 +164,7 @@ class Finishing:
 
     def _finish(self, asked: dict[str, Any]) -> dict[str, Any]:
         order = Finish.from_order(asked, self._bucket, self._storage.work_bucket)
-        with tempfile.TemporaryDirectory(prefix="prepare-") as folder:
-            work = Path(folder)
+        with work_folder() as work:
             files = []
             for number, (key, seconds) in enumerate(order.parts, 1):
                 file = work / f"part-{number}.mp4"

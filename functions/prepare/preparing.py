@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
+from folders import work_folder
 from portraitcast_media.limits import PORTRAIT_MAX_BYTES, VOICE_MAX_BYTES
 from portraitcast_media.prepare import KINDS, check_bytes, prepare
 from portraitcast_media.problems import RefusedError, takes_too_much
@@ -30,6 +29,8 @@ class Upload:
         ``voice`` or ``portrait``.
     bytes
         Its size, as the event said.
+    etag
+        Which object it is where all versions are ``null``; "" where nobody knows.
     passed_on_as_is
         A picture whose pixels may not be touched, since boxes are counted in them.
     """
@@ -38,6 +39,7 @@ class Upload:
     version: str
     kind: str
     bytes: int
+    etag: str = ""
     passed_on_as_is: bool = False
 
     @classmethod
@@ -51,6 +53,7 @@ class Upload:
             version=str(asked["version"]),
             kind=str(asked["kind"]),
             bytes=int(asked["bytes"]),
+            etag=str(asked.get("etag", "")),
             passed_on_as_is=bool(asked.get("passed_on_as_is", False)),
         )
 
@@ -91,7 +94,7 @@ class Preparing:
         Exception
             Whatever may pass by itself, or is our own fault: the message comes again.
         """
-        answer: dict[str, Any] = {"key": upload.key, "version": upload.version}
+        answer: dict[str, Any] = {"key": upload.key, "version": upload.version, "etag": upload.etag}
         try:
             if receives > DEATHS_MAX:
                 died = f"died of it {DEATHS_MAX} times"
@@ -106,12 +109,11 @@ class Preparing:
 
     def _facts(self, upload: Upload) -> dict[str, Any]:
         check_bytes(upload.kind, upload.key, upload.bytes)
-        with tempfile.TemporaryDirectory(prefix="prepare-") as folder:
-            work = Path(folder)
+        with work_folder() as work:
             file = work / "upload"
             most = VOICE_MAX_BYTES if upload.kind == "voice" else PORTRAIT_MAX_BYTES
             try:
-                self._storage.fetch(Source(self._bucket, upload.key, upload.version), file, most)
+                self._storage.fetch(Source(self._bucket, upload.key, upload.version, upload.etag), file, most)
             except TooBigError as error:  # bigger than the event said
                 check_bytes(upload.kind, upload.key, error.size)
                 raise

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 PIECE: Final = 1_048_576
 FRESH_DAYS: Final = 20  # an asset that is older is written again, so that its 30 days begin anew
 NO_VERSION: Final = "null"  # what S3's events say of a bucket without versions
-_GONE: Final = {"NoSuchKey", "NoSuchVersion", "404", "NotFound", "MethodNotAllowed"}  # 405: a delete marker
+# 405: a delete marker; 412: another object lies there by now.
+_GONE: Final = {"NoSuchKey", "NoSuchVersion", "404", "NotFound", "MethodNotAllowed", "PreconditionFailed", "412"}
 _PASSING: Final = ("throttl", "internal", "unavailable", "slowdown", "timeout", "toomany")
 
 
@@ -51,11 +52,14 @@ class Source:
         Name of the bucket.
     key, version
         Of the object.
+    etag
+        Which object it must be where it has no version of its own; "" for whichever is there.
     """
 
     bucket: str
     key: str
     version: str | None = None
+    etag: str = ""
 
 
 class Storage:
@@ -87,9 +91,11 @@ class Storage:
         botocore.exceptions.BotoCoreError, botocore.exceptions.ClientError
             Anything else, which may pass.
         """
-        version: dict[str, Any] = {} if source.version in {None, NO_VERSION} else {"VersionId": source.version}
+        which: dict[str, Any] = {"VersionId": source.version}
+        if source.version in {None, NO_VERSION}:
+            which = {"IfMatch": f'"{source.etag}"'} if source.etag else {}
         try:
-            answer = self._client.get_object(Bucket=source.bucket, Key=source.key, **version)
+            answer = self._client.get_object(Bucket=source.bucket, Key=source.key, **which)
         except ClientError as error:
             if error.response["Error"]["Code"] in _GONE:
                 raise GoneError(source.key) from error

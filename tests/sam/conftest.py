@@ -69,6 +69,10 @@ class World:
     def render(self, job: str) -> str:
         """Bring a job to where its task runs and nobody watches it; return the task's id."""
         self.prepare(job, "submit-voice", "submit-portrait", "submit-resume", "submit-pause")
+        return self.unwatch(job)
+
+    def unwatch(self, job: str) -> str:
+        """Stop the execution that watches a rendering job, and let nobody know; return the task's id once it runs."""
         states, report = self.run.client("stepfunctions"), self.target.report(job)
         assert report
         task: str = report["task"]["id"]

@@ -155,10 +155,11 @@ def test_a_job_from_voice_to_done(world: World, way: str, job: str) -> None:
     way_there = {"submit-voice": "waiting", "submit-portrait": "queued", "submit-resume": "rendering"}
     for event, status in {**way_there, "submit-pause": "rendering"}.items():
         assert (world.send(event, job, way).after or {})["status"] == status
+    task = world.unwatch(job)
     before = {name: world.run.logs(name) for name in world.run.outputs["functions"]} if way == "container" else {}
     looked = world.send("status-poll", job, way).answer.value
     assert (looked["status"], looked["ended"]) == ("RUNNING", False)
-    world.finish(looked["task"])
+    world.finish(task)
     looked = world.send("status-poll", job, way).answer.value
     assert (looked["status"], looked["ended"]) == ("SUCCEEDED", True)
 

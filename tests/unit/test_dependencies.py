@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 PAGE = (ROOT / "docs" / "dependencies.md").read_text("utf-8")
 LAYER = ROOT / "layers" / "portraitcast"
 REQUIREMENTS = LAYER / "requirements.txt"
-LOCKS = [REQUIREMENTS, *sorted((ROOT / "locks").glob("*.txt"))]
+LOCKS = [REQUIREMENTS, ROOT / "layers" / "media" / "requirements.txt", *sorted((ROOT / "locks").glob("*.txt"))]
 DIRECT = needed([line for line in (LAYER / "requirements.in").read_text().splitlines() if not line.startswith("#")])
 PERMISSIVE = {"Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "ISC", "MIT", "MIT-0", "PSF-2.0"}
 # Asks for the source of changed files of its own only, and certifi, a list of authorities, is used as it is.

@@ -10,7 +10,7 @@ import zlib
 from typing import TYPE_CHECKING, Literal
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -259,6 +259,7 @@ def test_memory_stays_flat_however_large_the_picture(tmp_path: Path) -> None:
     assert peak < 4 * 1024 * 1024
 
 
+@settings(max_examples=max(300, settings().max_examples))
 @given(
     name=st.sampled_from(sorted(KINDS)),
     changes=st.lists(st.tuples(st.integers(0, 2000), st.integers(0, 255)), max_size=8),

@@ -6,7 +6,7 @@ import io
 import time
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from portraitcast.media import EmptyError, UnreadableError, Video, probe_video
@@ -86,6 +86,7 @@ def test_endless_boxes_are_given_up_soon() -> None:
     assert time.process_time() - started < 3
 
 
+@settings(max_examples=max(300, settings().max_examples))
 @given(
     changes=st.lists(st.tuples(st.integers(1, 2500), st.integers(0, 255)), max_size=8),
     cut=st.none() | st.integers(0, 4000),

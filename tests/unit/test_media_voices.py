@@ -9,7 +9,7 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from portraitcast.media import EmptyError, UnreadableError, Voice, probe_voice
@@ -314,6 +314,7 @@ def test_no_bytes_are_no_voice() -> None:
 SEEDS = [mp3(1, quality=4), mp3(1, header=False), id3v2(b"abc") + mp3(1), wav(), encoded("wav", "adpcm_ms", 1)]
 
 
+@settings(max_examples=max(300, settings().max_examples))
 @given(
     seed=st.sampled_from(SEEDS),
     changes=st.lists(st.tuples(st.integers(0, 4000), st.integers(0, 255)), max_size=8),

@@ -88,7 +88,7 @@ def run(function: str, arguments: dict[str, Any], work: Path, limits: Limits = L
         order: dict[str, Any] = {"function": function, "arguments": arguments, "answer": str(answer)}
         order |= {"seconds": limits.seconds, "memory": limits.memory}
         environment = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
-        environment["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
+        environment["PYTHONPATH"] = os.pathsep.join(str(Path(path).absolute()) for path in sys.path if path)
         environment |= {"HOME": folder, "TMPDIR": folder, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONNODEBUGRANGES": "1"}
         process = subprocess.Popen(
             [sys.executable, "-s", "-m", "portraitcast_media.child"],

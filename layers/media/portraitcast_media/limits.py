@@ -34,4 +34,4 @@ GRID_SECONDS: Final = 0.2  # cuts lie on it: 3 frames at 15 a second
 
 CHILD_MEMORY: Final = 2_048 * MIB  # address space of a decoder; a 100-megapixel picture takes two thirds
 CHILD_SECONDS: Final = 100.0  # wall clock a file
-CHILD_JOIN_SECONDS: Final = 780.0  # wall clock of a join, a finish or a cut: below the function's 900 s
+CHILD_JOIN_SECONDS: Final = 240.0  # wall clock of a join, a finish or a cut: below the function's 300 s

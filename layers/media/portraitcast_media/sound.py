@@ -30,6 +30,8 @@ FORMATS: Final = (
 )
 _STILL: Final = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
 _TICK: Final = Fraction(1, 1_000_000)
+_FILLED_UP: Final = Fraction(3, 20)  # s: a frame of AAC at 8,000 Hz has 0.128
+_HELD: Final = VOICE_MAX_RATE * 3 // 20 + 1  # samples of that at the highest rate
 
 
 class NoSoundError(Exception):
@@ -142,23 +144,52 @@ def decode(
     with open_media(path) as container:
         stream = _best(container)
         found = Decoded(container.format.name, stream.codec_context.name, _claimed(container, stream))
-        converter: _Converter | None = None
-        for frame in _frames(container, stream, found):
-            if not found.rate:
-                found.rate, found.channels = frame.sample_rate, frame.layout.nb_channels
-                rate = rate or rate_for(frame.sample_rate)
-            found.seconds += Fraction(frame.samples, frame.sample_rate)
-            if found.seconds > most:
+        slack = _FILLED_UP if found.claimed and found.claimed <= most and _is_mp4(found) else Fraction()
+        held = bytearray()  # the last moment, until it is known whether it is the voice's
+        for samples in _converted(_frames(container, stream, found), found, rate, left_only):
+            if found.seconds > most + slack:
                 raise TooLongError(found.claimed if found.claimed and found.claimed > most else None)
-            if converter is None or not converter.fits(frame):  # joined files change their rate midway
-                if converter:
-                    yield found, converter.rest()
-                converter = _Converter(frame, rate or 0, left_only)
-            yield found, converter.convert(frame)
-        if converter:
-            yield found, converter.rest()
+            held += samples
+            if (ready := len(held) - 2 * _HELD) > 0:
+                yield found, bytes(held[:ready])
+                del held[:ready]
         _check_whole(found)
-        yield found, b""
+        del held[len(held) - 2 * _filling(found, rate or rate_for(found.rate)) :]
+        yield found, bytes(held)
+
+
+def _converted(frames: Iterator[AudioFrame], found: Decoded, rate: int | None, left_only: bool) -> Iterator[bytes]:
+    """Yield frames as samples, and note their rate and length."""
+    converter: _Converter | None = None
+    for frame in frames:
+        if not found.rate:
+            found.rate, found.channels = frame.sample_rate, frame.layout.nb_channels
+        found.seconds += Fraction(frame.samples, frame.sample_rate)
+        if converter is None or not converter.fits(frame):  # joined files change their rate midway
+            if converter:
+                yield converter.rest()
+            converter = _Converter(frame, rate or rate_for(found.rate), left_only)
+        yield converter.convert(frame)
+    if converter:
+        yield converter.rest()
+
+
+def _is_mp4(found: Decoded) -> bool:
+    return found.container.startswith("mov")
+
+
+def _filling(found: Decoded, rate: int) -> int:
+    """Return how many samples at the end only fill the last frame up, as an MP4's index says; takes them off.
+
+    A memo of 60 s would else have 60.02 s, and be too long for what takes 60.
+    """
+    if not found.claimed or not _is_mp4(found):
+        return 0
+    surplus = found.seconds - Fraction(found.claimed).limit_denominator(1_000_000)
+    if not 0 < surplus <= _FILLED_UP:
+        return 0
+    found.seconds -= surplus
+    return int(surplus * rate)
 
 
 def _best(container: InputContainer) -> AudioStream:

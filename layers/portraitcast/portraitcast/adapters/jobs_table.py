@@ -339,7 +339,7 @@ class JobsTable:
             put["ExpressionAttributeValues"] = {":t": {"S": _tag(known)}, ":s": {"S": known.sequencer}}
         same = known is not None and known.is_same_version(upload) and known.repeats == upload.repeats
         kind = upload.name.kind
-        if same or not (kind.is_picture or kind is Kind.FOLDER_SETTINGS):
+        if same or kind not in {Kind.PORTRAIT, Kind.FOLDER_SETTINGS}:
             self._write([{"Put": put}])
             return
         here, before = not upload.deleted, known is not None and not known.deleted
@@ -348,22 +348,22 @@ class JobsTable:
             "TableName": self._name,
             "Key": _key(folder, "STATE"),
             "UpdateExpression": "SET #at = :now ADD changes :one, pictures :more",
-            "ExpressionAttributeNames": {"#at": "images_at" if kind.is_picture else "settings_at"},
+            "ExpressionAttributeNames": {"#at": "images_at" if kind is Kind.PORTRAIT else "settings_at"},
             "ExpressionAttributeValues": {
                 ":now": to_attribute(upload.noticed_at),
                 ":one": {"N": "1"},
-                ":more": {"N": str(here - before if kind.is_picture else 0)},
+                ":more": {"N": str(here - before if kind is Kind.PORTRAIT else 0)},
             },
         }
         writes: list[Item] = [{"Put": put}, {"Update": state}]
-        if kind.is_picture and here != before:
+        if kind is Kind.PORTRAIT and here != before:
             sk = f"PICTURE#{short_hash(upload.key)}"
             listed = {**_key(folder, sk), "key": {"S": upload.key}}
             writes.append({"Put": {"TableName": self._name, "Item": listed}} if here else self._delete(folder, sk))
         self._write(writes)
 
     def keep_reading(self, upload: Upload) -> None:
-        """Keep what reading a version found (facts, text, refused), unless another version has come."""
+        """Keep what reading a version found (facts, text, refused, asked_at), unless another version has come."""
         try:
             with aws_errors():
                 self._client.update_item(**self._reading(upload))
@@ -374,6 +374,7 @@ class JobsTable:
         found = {
             "unread": to_attribute(upload.unread),
             "refused": to_attribute(upload.refused),
+            "asked_at": to_attribute(upload.asked_at),
             "text": to_attribute(upload.text),
             "facts": to_attribute(to_plain(upload.facts)),
         }
@@ -629,13 +630,14 @@ def _queue_entry(job: Job) -> tuple[str, str, float] | None:
     return (f"QUEUE#{job.inputs.model}", job.queue_key, job.ready_at) if job.queue_key else None
 
 
+_SORTS: Final = {Kind.VOICE: "SOUND", Kind.PORTRAIT: "IMAGE", Kind.JOB_SETTINGS: "JSON"}
+
+
 def _place(name: Name) -> tuple[str, str]:
     digest = short_hash(name.key)
     if name.kind is Kind.FOLDER_SETTINGS:
         return f"FOLDER#{short_hash(name.folder)}", f"SETTINGS#{digest}"
-    if name.kind.is_sound:
-        return f"JOB#{name.job}", f"SOUND#{digest}"
-    return f"JOB#{name.job}", f"{'IMAGE' if name.kind.is_picture else 'JSON'}#{digest}"
+    return f"JOB#{name.job}", f"{_SORTS[name.kind]}#{digest}"
 
 
 def _key(pk: str, sk: str) -> Item:

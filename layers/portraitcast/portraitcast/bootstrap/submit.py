@@ -45,6 +45,7 @@ class SubmitAdapters:
     links: Links
     service: DashScope
     queue: Queue
+    media_queue: Queue
     executions: Executions
     notifications: Notifications
     meter: Meter
@@ -72,9 +73,10 @@ def from_environment(metrics: Metrics) -> SubmitWorkflows:
         table=JobsTable(client("dynamodb"), resources.table),
         uploads=Uploads(s3_client(), config.upload_bucket),
         results=Results(s3_client(), resources.results_bucket),
-        links=Links(client("sts"), config.link_role, config.upload_bucket),
+        links=Links(client("sts"), config.link_role, config.upload_bucket, config.work_bucket),
         service=service(provider),
         queue=Queue(client("sqs"), resources.uploads_queue),
+        media_queue=Queue(client("sqs"), config.media_queue),
         executions=Executions(client("stepfunctions"), config.state_machine),
         notifications=Notifications(
             client("events"),
@@ -109,7 +111,7 @@ def assemble(
     """Assemble submit's workflows over adapters."""
     a = adapters
     publish = Publish(a.table, a.results, a.notifications, a.meter, clock=clock)
-    reading = ReadUpload(a.table, a.uploads, clock=clock)
+    reading = ReadUpload(a.table, a.uploads, a.media_queue, clock=clock)
     wake = Wake(a.table, a.queue, clock=clock)
     evaluate = Evaluate(a.table, a.uploads, a.results, a.queue, wake, reading, publish, quiet, clock=clock)
     ingest = Ingest(a.table, a.uploads, a.queue, reading, evaluate, clock=clock)

@@ -14,6 +14,7 @@ from typing import Any, Final, Self
 from portraitcast.domain.models import DEFAULT, Boxes
 from portraitcast.domain.problems import Problem  # noqa: TC001  # what is stored is read back by its fields' types
 from portraitcast.domain.settings import Effective  # noqa: TC001  # as above
+from portraitcast.domain.uploads import Asset  # noqa: TC001  # as above
 
 TASK_LIFE_SECONDS: Final = 24 * 3600.0  # Model Studio, asynchronous tasks: a task's id and its links die after 24 h
 
@@ -70,7 +71,10 @@ def iso(epoch: float) -> str:
 # ---------------------------------------------------------------------- what a job is made of
 @dataclass(frozen=True, slots=True)
 class Voice:
-    """A job's voice: an object of the upload bucket, or an http(s) link that we never fetch (`seconds` is None)."""
+    """A job's voice: an object of the upload bucket, or an http(s) link that we never fetch (`seconds` is None).
+
+    `asset` is what is passed on in its place.
+    """
 
     key: str | None = None
     version: str | None = None
@@ -80,11 +84,13 @@ class Voice:
     bytes: int | None = None
     seconds: float | None = None
     type: str | None = None
+    changes: tuple[str, ...] = ()
+    asset: Asset | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Portrait:
-    """A job's portrait: an object of the upload bucket, or a link.
+    """A job's portrait: an object of the upload bucket, or a link; `asset` is what is passed on in its place.
 
     `chosen_by` is ``own_settings``, ``same_name``, ``folder_settings`` or ``only_image``.
     """
@@ -99,6 +105,8 @@ class Portrait:
     width: int | None = None
     height: int | None = None
     type: str | None = None
+    changes: tuple[str, ...] = ()
+    asset: Asset | None = None
 
     @property
     def is_shared(self) -> bool:
@@ -238,6 +246,8 @@ class Job:
         From when on the job may be sent: nothing of its own has arrived for PairSeconds.
     follow_up
         New files came while the job was at the provider: it is evaluated when it comes back.
+    being_read
+        A waiting job waits for prepare, which may have died of it: the sweep asks again.
     held
         Why queued jobs wait, as the report shows it: ``account``, ``budget`` or ``paused``.
     checked, boxes
@@ -269,6 +279,7 @@ class Job:
     tries: int = 0
     retried: bool = False
     follow_up: bool = False
+    being_read: bool = False
     message: str = ""
     problems: tuple[Problem, ...] = ()
     refused: Problem | None = None
@@ -358,8 +369,8 @@ class Job:
 
     @property
     def needs_attention(self) -> bool:
-        """Whether the sweep must look at it: at the provider, unpublished, with new files or an orphaned task."""
-        return self.unpublished or self.at_provider or self.follow_up or bool(self.orphans)
+        """Whether the sweep must look at it."""
+        return self.unpublished or self.at_provider or self.follow_up or self.being_read or bool(self.orphans)
 
     def can(self, transition: str) -> bool:
         """Say whether a transition is legal now."""
@@ -377,7 +388,7 @@ class Job:
         return cls(id=job_id, name=name, folder=folder, created_at=now, inputs=inputs)
 
     def wait(self, inputs: Inputs, identity: str, now: float, **shown: Any) -> Self:
-        """Wait for files, an answer or quiet; `shown` is ``problems``, ``message`` and ``candidates``."""
+        """Wait for files, an answer or quiet; `shown` is ``problems``, ``message``, ``candidates``, ``being_read``."""
         return self._evaluated("wait", inputs, identity, "", now, open_folders=inputs.folders, **shown)
 
     def queue(
@@ -587,7 +598,7 @@ class Job:
     def _evaluated(
         self, transition: str, inputs: Inputs, identity: str, fingerprint: str, now: float, **fields: Any
     ) -> Self:
-        blank = replace(self._out_of_queue(), message="", problems=(), candidates=None)
+        blank = replace(self._out_of_queue(), message="", problems=(), candidates=None, being_read=False)
         same = bool(fingerprint) and fingerprint == self.fingerprint
         changed = blank._quietly(
             transition,

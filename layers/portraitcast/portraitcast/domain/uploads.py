@@ -16,10 +16,13 @@ from typing import Final
 from portraitcast.domain.problems import Problem  # noqa: TC001  # what is stored is read back by its fields' types
 
 KEY_MAX_BYTES: Final = 1024  # Amazon S3, "Naming Amazon S3 objects": UTF-8 bytes of an object key
-VOICE_SUFFIXES: Final = frozenset({".mp3", ".wav"})
-OTHER_SOUND_SUFFIXES: Final = frozenset({".m4a", ".aac", ".ogg", ".opus", ".flac", ".wma", ".aiff", ".amr"})
-PORTRAIT_SUFFIXES: Final = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp"})
-OTHER_PICTURE_SUFFIXES: Final = frozenset({".heic", ".heif", ".avif", ".gif", ".tif", ".tiff"})
+VOICE_SUFFIXES: Final = frozenset(
+    {".mp3", ".wav", ".m4a", ".m4b", ".aac", ".ogg", ".oga", ".opus", ".flac", ".wma", ".aif", ".aiff", ".aifc", ".amr"}
+    | {".caf", ".3gp", ".webm", ".weba", ".mka", ".mp4", ".mov"}
+)
+PORTRAIT_SUFFIXES: Final = frozenset(
+    {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".heic", ".heif", ".avif", ".gif", ".tif", ".tiff"}
+)
 SETTINGS_SUFFIX: Final = ".json"
 RESERVED_NAME: Final = "settings"
 LONGEST_OUTPUT_SUFFIX: Final = ".json"
@@ -28,28 +31,22 @@ SYSTEM_FOLDERS: Final = frozenset(
     {"@eadir", "#recycle", "#snapshot", "@recycle", "@recently-snapshot", "@sharebin", "@tmp", "$recycle.bin"}
     | {"system volume information", "lost+found", "__macosx", "recycler", "network trash folder", "temporary items"}
 )
+ASSET_FRESH_SECONDS: Final = 20 * 86_400.0  # the work bucket keeps assets for 30 days (template.yaml, WorkBucket)
 _WAY_OUT: Final = "send the key of an object that is there."
 
 
 class Kind(StrEnum):
-    """What a file is for, judged by its key alone."""
+    """What a file is for, judged by its key alone; the content says which sound or picture it is."""
 
     VOICE = "voice"
-    OTHER_SOUND = "other sound"
     PORTRAIT = "portrait"
-    OTHER_PICTURE = "other picture"
     JOB_SETTINGS = "settings of a job"
     FOLDER_SETTINGS = "settings of a folder"
 
     @property
-    def is_sound(self) -> bool:
-        """Whether a file of this kind makes a job."""
-        return self in {Kind.VOICE, Kind.OTHER_SOUND}
-
-    @property
-    def is_picture(self) -> bool:
-        """Whether a file of this kind counts as an image of its folder."""
-        return self in {Kind.PORTRAIT, Kind.OTHER_PICTURE}
+    def is_settings(self) -> bool:
+        """Whether it is a settings JSON, which is read here; media are read by prepare."""
+        return self in {Kind.JOB_SETTINGS, Kind.FOLDER_SETTINGS}
 
 
 class NoKeyError(ValueError):
@@ -147,15 +144,9 @@ def _is_hidden_folder(folder: str) -> bool:
 def _kind(suffix: str, base: str) -> Kind | None:
     if suffix == SETTINGS_SUFFIX:
         return Kind.FOLDER_SETTINGS if base == RESERVED_NAME else Kind.JOB_SETTINGS
-    for kind, suffixes in (
-        (Kind.VOICE, VOICE_SUFFIXES),
-        (Kind.OTHER_SOUND, OTHER_SOUND_SUFFIXES),
-        (Kind.PORTRAIT, PORTRAIT_SUFFIXES),
-        (Kind.OTHER_PICTURE, OTHER_PICTURE_SUFFIXES),
-    ):
-        if suffix in suffixes:
-            return kind
-    return None
+    if suffix in VOICE_SUFFIXES:
+        return Kind.VOICE
+    return Kind.PORTRAIT if suffix in PORTRAIT_SUFFIXES else None
 
 
 def same_key(one: str, other: str) -> bool:
@@ -169,6 +160,19 @@ def _comparable(key: str) -> tuple[str, str]:
 
 
 @dataclass(frozen=True, slots=True)
+class Asset:
+    """What prepare has made of an upload: an object of the work bucket, passed on in the upload's place.
+
+    `type` is its Content-Type, `sha256` that of its own bytes.
+    """
+
+    key: str
+    sha256: str
+    bytes: int
+    type: str
+
+
+@dataclass(frozen=True, slots=True)
 class Facts:
     """What reading one version of a voice or a picture found; `problem` says why it won't do.
 
@@ -179,9 +183,17 @@ class Facts:
     type
         What the content is ("wav", "jpeg"), whatever the file is called.
     seconds
-        Of a voice.
+        Of a voice: decoded samples divided by their rate.
     width, height
         Of a picture, pixels as people see it.
+    changes
+        What was done to it, in words.
+    plain
+        Whether the upload can be passed on as it is, byte for byte.
+    asset
+        What is passed on instead; of a plain picture, a smaller one for models that take no larger.
+    read_at
+        When it was read (epoch seconds): the work bucket forgets assets.
     """
 
     sha256: str | None = None
@@ -189,7 +201,15 @@ class Facts:
     seconds: float | None = None
     width: int | None = None
     height: int | None = None
+    changes: tuple[str, ...] = ()
+    plain: bool = True
+    asset: Asset | None = None
     problem: Problem | None = None
+    read_at: float = 0.0
+
+    def is_fresh(self, now: float) -> bool:
+        """Say whether the asset is still there, long enough for a task to fetch it."""
+        return self.asset is None or now - self.read_at < ASSET_FRESH_SECONDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,8 +234,8 @@ class Upload:
         A settings JSON that is noted and not read yet.
     text
         The content of a settings JSON that was read; None for media, and for what is too big or no UTF-8.
-    facts
-        What reading a voice or a picture found; None until then.
+    facts, asked_at
+        What reading a voice or a picture found, None until then; and when prepare was asked to read it (epoch).
     refused
         A second voice of a job that was already sent: told once, then left alone.
     repeats
@@ -232,6 +252,7 @@ class Upload:
     unread: bool = False
     text: str | None = None
     facts: Facts | None = None
+    asked_at: float = 0.0
     refused: bool = False
     repeats: int = 0
 

@@ -20,7 +20,8 @@ from portraitcast.adapters.dashscope import (
     ThrottledError,
     UnknownOutcome,
 )
-from portraitcast.adapters.presign import LINK_SECONDS, LinkedObject
+from portraitcast.adapters.buckets import NO_VERSION
+from portraitcast.adapters.presign import CONTENT_TYPES, LINK_SECONDS, LinkedObject
 from portraitcast.domain.account import Account, KnownTask, OpenCreate, next_beijing_day
 from portraitcast.domain.job import Job, PortraitCheck, Status, Task
 from portraitcast.domain.models import Boxes
@@ -476,11 +477,18 @@ class _SignedLinks:
     def both(self) -> tuple[str, str]:
         """Return the links to the portrait and to the voice."""
         if not self._signed:
-            ours = [LinkedObject(f.key, f.version or "", f.type or "") for f in self._inputs if f.key and not f.link]
+            ours = [_linked(file) for file in self._inputs if not file.link]
             signed = iter(self._links.sign(*ours)) if ours else iter(())
             self._signed = [file.link or next(signed) for file in self._inputs]
         image, audio = self._signed
         return image, audio
+
+
+def _linked(file: Voice | Portrait) -> LinkedObject:
+    """Return the object that is passed on: the upload's very version, or its asset."""
+    if file.asset is not None:
+        return LinkedObject(file.asset.key, NO_VERSION, file.asset.type, is_asset=True)
+    return LinkedObject(file.key or "", file.version or NO_VERSION, CONTENT_TYPES[file.type or ""])
 
 
 def _check_keys(order: _Order) -> tuple[str, str]:
@@ -492,4 +500,5 @@ def _check_keys(order: _Order) -> tuple[str, str]:
     if not portrait.sha256:
         return "", ""
     how = f"{model.check_model}#{order.settings.ratio if model.takes_boxes else ''}"
-    return f"{portrait.sha256}#{how}", f"{short_hash(str(portrait.key))}#{portrait.version}#{portrait.etag}#{how}"
+    content = portrait.asset.sha256 if portrait.asset else portrait.sha256
+    return f"{content}#{how}", f"{short_hash(str(portrait.key))}#{portrait.version}#{portrait.etag}#{how}"

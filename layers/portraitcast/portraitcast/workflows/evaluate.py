@@ -26,7 +26,7 @@ from portraitcast.domain.matching import (
 )
 from portraitcast.domain.problems import Problem
 from portraitcast.domain.uploads import Facts, Kind, Name, Upload, classify, same_key, short_hash
-from portraitcast.errors import ConflictError, NotFoundError, TryLaterError
+from portraitcast.errors import ConflictError, TryLaterError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -87,14 +87,14 @@ class Evaluate:
 
         Returns the job as it is now, or None when the files make none.
         """
-        read: dict[str, Upload] = {}
+        asked: dict[str, Upload] = {}
         for _ in range(TRIES):
             files = self._table.job_files(job_id)
             about = name or (classify(files.job.stem + ".json") if files.job else None)
             if about is None or (files.job is None and not files.sounds and not files.jsons):
                 return None
             before = files.job
-            lookup = _Lookup(self._table, self._uploads, about, self._reading, files.pictures, read, self._clock())
+            lookup = _Lookup(self._table, self._uploads, about, self._reading, files.pictures, asked, self._clock())
             try:
                 job, sounds = self._without_second_voices(before, files.sounds, lookup)
                 gathered = self._gather(about, sounds, files.jsons, lookup)
@@ -107,11 +107,6 @@ class Evaluate:
                     for upload in lookup.to_keep():
                         self._table.keep_reading(upload)
             except ConflictError:
-                continue
-            except NotFoundError:
-                if lookup.last is not None:
-                    with suppress(ConflictError):  # somebody else has noted what is there
-                        self._reading.look_again(lookup.last)
                 continue
             if after is None:
                 return None
@@ -173,7 +168,7 @@ class Evaluate:
             return job, sounds
         kept = []
         for sound in sounds:
-            if sound.key == voice.key or sound.name.kind is not Kind.VOICE or _is_twin(job, sound, lookup):
+            if sound.key == voice.key or _is_twin(job, sound, lookup):
                 kept.append(sound)
             else:
                 job = self._refuse_second_voice(job, sound)
@@ -238,13 +233,13 @@ class Evaluate:
         return there is not None and there.video is not None and there.video.sha256 == job.video.sha256
 
     # ------------------------------------------------------------------ a folder's jobs
-    def folder_soon(self, name: Name) -> None:
-        """Re-evaluate the jobs that a picture or a settings.json may change, which came or went, once it is quiet."""
+    def folder_soon(self, name: Name, *, now: bool = False) -> None:
+        """Re-evaluate the jobs that a picture or a settings.json may change, once it is quiet, or `now`."""
         folder = short_hash(name.folder)
         if set(self._table.open_in(folder, None, 2)[0]) <= {name.job}:
             return  # nobody but the job of the picture's own name, which has just been evaluated
-        quiet = self._quiet.settle_seconds if name.kind.is_picture else self._quiet.pair_seconds
-        self.folder_at(folder, self._clock() + quiet)
+        quiet = self._quiet.settle_seconds if name.kind is Kind.PORTRAIT else self._quiet.pair_seconds
+        self.folder_at(folder, self._clock() + (0 if now else quiet))
 
     def folder_at(self, folder: str, due: float) -> None:
         """Schedule a re-evaluation of the folder then, unless one is pending."""
@@ -300,9 +295,17 @@ def _is_twin(job: Job, sound: Upload, lookup: _Lookup) -> bool:
 def _evaluated(job: Job, found: Waiting | Rejected | Ready, now: float, held: str | None) -> Job:
     identity = identity_of(found.inputs)
     match found:
-        case Waiting(inputs, problem, message, candidates):
+        case Waiting(inputs, problem, message, candidates, _, being_read):
             problems = (problem,) if problem else ()
-            return job.wait(inputs, identity, now, problems=problems, message=message, candidates=candidates)
+            return job.wait(
+                inputs,
+                identity,
+                now,
+                problems=problems,
+                message=message,
+                candidates=candidates,
+                being_read=being_read,
+            )
         case Rejected(inputs, problems, shared):
             return job.reject(inputs, identity, problems, now, shared=shared)
         case Ready(inputs, ready_at):
@@ -312,7 +315,7 @@ def _evaluated(job: Job, found: Waiting | Rejected | Ready, now: float, held: st
 class _Lookup:
     """What `match` asks, read from the table and the bucket.
 
-    `read` takes up, by their tags, the uploads that were read for it: they are kept with the job.
+    `asked` takes up, by their tags, the uploads that prepare was asked to read: that is kept with the job.
     """
 
     def __init__(
@@ -322,21 +325,20 @@ class _Lookup:
         name: Name,
         reading: ReadUpload,
         same_name: tuple[Upload, ...],
-        read: dict[str, Upload],
+        asked: dict[str, Upload],
         now: float,
     ) -> None:
         self._table = table
         self._uploads = uploads
         self._name = name
         self._reading = reading
-        self._read = read
+        self._asked = asked
         self._unnoted: set[str] = set()
         self._now = now
         self._id = short_hash(name.folder)
         self.folder: Folder = table.folder(self._id)
         self._changes = {self._id: self.folder.changes}
         self._same_name = tuple(f for f in same_name if f.name.folder == name.folder)
-        self.last: Upload | None = None
 
     def same_name(self) -> tuple[Upload, ...]:
         """Return the pictures that have the job's name; they were read with the job."""
@@ -365,24 +367,20 @@ class _Lookup:
         return tuple(f for f in self._table.pictures_of(name.job) if same_key(f.key, key)) if name else ()
 
     def to_keep(self) -> tuple[Upload, ...]:
-        """Return the uploads that were read and are in the table."""
-        return tuple(upload for tag, upload in self._read.items() if tag not in self._unnoted)
+        """Return the uploads that prepare was asked to read and that are in the table."""
+        return tuple(upload for tag, upload in self._asked.items() if tag not in self._unnoted)
 
     def pictures(self) -> Pictures:
         """Return the folder's pictures."""
         return self._table.pictures(self._id, self.folder.pictures)
 
     def facts(self, upload: Upload) -> Facts | None:
-        """Return what reading an upload found, from the table or by reading it now; None while it is being read."""
-        if upload.facts is not None:
+        """Return what reading an upload found; None while prepare reads it, which is asked to if it has not been."""
+        if upload.facts is not None and upload.facts.is_fresh(self._now):
             return upload.facts
-        self.last = upload
-        if upload.tag not in self._read:
-            facts = self._reading.facts(upload)
-            if facts is None:
-                return None
-            self._read[upload.tag] = replace(upload, facts=facts)
-        return self._read[upload.tag].facts
+        if upload.tag not in self._asked and (asked := self._reading.ask(upload)) is not None:
+            self._asked[upload.tag] = asked
+        return None
 
     def changed_since(self) -> bool:
         """Say whether a folder changed after it was read; asked after the job's OPEN entries are written."""

@@ -6,11 +6,12 @@ An upload is noted before it is read: whoever evaluates its job meanwhile waits 
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from portraitcast.adapters.buckets import NO_VERSION
-from portraitcast.domain.uploads import KEY_MAX_BYTES, RESERVED_NAME, Kind, Name, Upload, classify, nfc, nfd
+from portraitcast.domain.uploads import KEY_MAX_BYTES, RESERVED_NAME, Facts, Kind, Name, Upload, classify, nfc, nfd
 from portraitcast.errors import ConflictError, NotFoundError, PortraitcastError, TryLaterError
 
 if TYPE_CHECKING:
@@ -49,6 +50,20 @@ class Arrival:
     at: float | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What prepare answers about a version; no facts where it is gone."""
+
+    key: str
+    version: str
+    etag: str
+    facts: Facts | None
+
+    def is_about(self, upload: Upload) -> bool:
+        """Say whether the version is the one that is there now."""
+        return self.version == upload.version and (self.version != "null" or self.etag == upload.etag)
+
+
 class Ingest:
     """Ingests what lies in the upload bucket."""
 
@@ -79,7 +94,7 @@ class Ingest:
             self._read(upload)
         if name.kind is not Kind.FOLDER_SETTINGS:
             self._evaluate.job(name.job, name)
-        in_folder = name.kind.is_picture or name.kind is Kind.FOLDER_SETTINGS
+        in_folder = name.kind in {Kind.PORTRAIT, Kind.FOLDER_SETTINGS}
         # Also for a version that is known: the process that noted it may have crashed before this line.
         if in_folder and (before is None or self._clock() - upload.noticed_at < STALE):
             self._evaluate.folder_soon(name)
@@ -120,9 +135,9 @@ class Ingest:
         unclear = arrival.version == NO_VERSION and not arrival.etag
         if arrival.version is None or arrival.bytes is None or arrival.removed or old or unclear:
             return self._there_now(name, arrival)
-        unread = name.kind in {Kind.JOB_SETTINGS, Kind.FOLDER_SETTINGS}
         found = Upload(
-            *(name, arrival.version, arrival.bytes, self._clock(), arrival.etag, arrival.sequencer), unread=unread
+            *(name, arrival.version, arrival.bytes, self._clock(), arrival.etag, arrival.sequencer),
+            unread=name.kind.is_settings,
         )
         if known is None or found.is_same_version(known) or found.follows(known):
             return found
@@ -146,6 +161,25 @@ class Ingest:
                 if upload.unread:
                     continue
             return
+
+    # ------------------------------------------------------------------ what prepare has found
+    def prepared(self, prepared: Prepared) -> None:
+        """Keep what prepare has found in a version, and evaluate the jobs that may wait for it.
+
+        An answer about a version that is no longer there changes nothing.
+        """
+        name = classify(prepared.key)
+        upload = self._table.upload(name) if name else None
+        if name is None or upload is None or upload.deleted or not prepared.is_about(upload):
+            return
+        if prepared.facts is None:
+            with suppress(ConflictError):  # somebody else has noted what is there
+                self._reading.look_again(upload)
+        else:
+            self._table.keep_reading(replace(upload, facts=replace(prepared.facts, read_at=self._clock())))
+        self._evaluate.job(name.job, name)
+        if name.kind is Kind.PORTRAIT:
+            self._evaluate.folder_soon(name, now=True)
 
     # ------------------------------------------------------------------ what lies there already
     def scan(self, prefix: str, after: str | None, ends_at: float) -> None:

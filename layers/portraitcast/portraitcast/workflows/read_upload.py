@@ -1,4 +1,4 @@
-"""Read an upload: what a settings JSON says, and what a voice or a picture is.
+"""Read an upload: what a settings JSON says, and, by asking prepare, what a voice or a picture is.
 
 What is found is kept with the version that it was found in, so a file is read once. What S3 will never hand out is a
 problem of that file, told to its owner.
@@ -8,27 +8,32 @@ from __future__ import annotations
 
 import posixpath
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from portraitcast.domain.problems import Problem, ProblemError
+from portraitcast.domain.problems import Problem
 from portraitcast.domain.settings import SETTINGS_MAX_BYTES
-from portraitcast.domain.uploads import Facts, Kind, Name, Upload
+from portraitcast.domain.uploads import Facts, Name, Upload
 from portraitcast.errors import UnreadableObjectError
-from portraitcast.media.checks import check_portrait, check_portrait_bytes, check_voice, check_voice_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from portraitcast.adapters.buckets import Uploads
     from portraitcast.adapters.jobs_table import JobsTable
+    from portraitcast.adapters.queues import Queue
+
+ASK_AGAIN_SECONDS: Final = 1_000.0  # after an order to prepare: its message was lost, or is among the dead letters
 
 
 class ReadUpload:
     """Reads uploads, once a version."""
 
-    def __init__(self, table: JobsTable, uploads: Uploads, *, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, table: JobsTable, uploads: Uploads, media_queue: Queue, *, clock: Callable[[], float]
+    ) -> None:
         self._table = table
         self._uploads = uploads
+        self._media_queue = media_queue
         self._clock = clock
 
     def there_now(self, name: Name) -> Upload:
@@ -39,8 +44,7 @@ class ReadUpload:
             return Upload(name, "null", 1, self._clock(), facts=Facts(problem=_unreadable(name.key, error)))
         if there is None:
             return Upload(name, "", 0, self._clock(), deleted=True)
-        unread = name.kind in {Kind.JOB_SETTINGS, Kind.FOLDER_SETTINGS}
-        return Upload(name, there.version, there.bytes, self._clock(), there.etag, unread=unread)
+        return Upload(name, there.version, there.bytes, self._clock(), there.etag, unread=name.kind.is_settings)
 
     def look_again(self, upload: Upload) -> Upload:
         """A version vanished while it was read: note and return what the bucket has there now.
@@ -62,25 +66,23 @@ class ReadUpload:
         self._table.keep_reading(read)
         return read
 
-    def facts(self, upload: Upload) -> Facts | None:
-        """Read a voice or a picture; None while that is done elsewhere. Raises `NotFoundError` when it is gone.
+    def ask(self, upload: Upload) -> Upload | None:
+        """Ask prepare to read a voice or a picture; None where it has been asked a moment ago.
 
-        What is found is for the caller to keep, with what follows from it (`JobsTable.save`, `keep_reading`).
+        Returns the upload as it is to be kept. What prepare finds comes as a message (`Ingest.prepared`).
         """
-        sound = upload.name.kind.is_sound
-        digest: str | None = None
-        try:
-            (check_voice_bytes if sound else check_portrait_bytes)(upload.bytes, upload.key)
-            with self._uploads.download(upload.key, upload.version, upload.etag) as (data, digest):
-                if sound:
-                    voice = check_voice(data, upload.key)
-                    return Facts(digest, voice.type, seconds=round(voice.seconds, 3))
-                picture = check_portrait(data, upload.key)
-                return Facts(digest, picture.type, width=picture.width, height=picture.height)
-        except ProblemError as error:
-            return Facts(digest, problem=error.problem)
-        except UnreadableObjectError as error:
-            return Facts(problem=_unreadable(upload.key, error))
+        now = self._clock()
+        if now - upload.asked_at < ASK_AGAIN_SECONDS:
+            return None
+        order = {
+            "key": upload.key,
+            "version": upload.version,
+            "etag": upload.etag,
+            "kind": upload.name.kind.value,
+            "bytes": upload.bytes,
+        }
+        self._media_queue.send({"prepare": order})
+        return replace(upload, asked_at=now)
 
 
 def _text(data: bytes) -> str | None:

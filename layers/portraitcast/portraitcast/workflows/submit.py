@@ -10,8 +10,11 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote_plus
 
+from portraitcast.adapters.records import from_plain
+from portraitcast.domain.problems import Problem
+from portraitcast.domain.uploads import Facts
 from portraitcast.errors import MessageError
-from portraitcast.workflows.ingest import Arrival
+from portraitcast.workflows.ingest import Arrival, Prepared
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -106,6 +109,8 @@ class Submit:
                     self._s3_event(record)
             case {"Event": "s3:TestEvent"} | {"wake": True}:
                 pass  # dispatching, which follows, is all that a wake-up is for
+            case {"prepared": Mapping() as answer}:
+                self._ingest.prepared(_prepared(answer))
             case {"ingest": str() as key}:
                 self._ingest.arrive(Arrival(key))
             case {"scan": str() as prefix}:
@@ -159,6 +164,24 @@ def _arrival(record: object) -> tuple[Arrival, str]:
         at=_moment(_object(record).get("eventTime")),
     )
     return arrival, _text(_object(s3.get("bucket")).get("name")) or ""
+
+
+def _prepared(answer: Mapping[str, object]) -> Prepared:
+    """Read what prepare answers; raises `MessageError`."""
+    key, version = _text(answer.get("key")), _text(answer.get("version"))
+    if key is None or version is None:
+        raise MessageError("an answer of prepare lacks its key or its version")
+    facts: Facts | None = None
+    try:
+        if isinstance(found := answer.get("facts"), Mapping):
+            facts = from_plain(Facts, found)
+        elif isinstance(said := answer.get("problem"), Mapping):
+            facts = Facts(problem=from_plain(Problem, said))
+    except (TypeError, AttributeError) as error:
+        raise MessageError("an answer of prepare is not to be understood") from error
+    if facts is None and not answer.get("gone"):
+        raise MessageError("an answer of prepare holds neither facts nor a problem")
+    return Prepared(key, version, _text(answer.get("etag")) or "", facts)
 
 
 def _object(value: object) -> Mapping[str, object]:
