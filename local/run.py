@@ -552,7 +552,7 @@ def run_local() -> int:
             )
             with (
                 stack_up(work, parameters, provider=named_provider(os.environ), host=host) as run,
-                serve(run.client("s3"), run.outputs["upload_bucket"], run.outputs["results_bucket"]) as page,
+                serve(run.client("s3"), *(run.outputs[f"{which}_bucket"] for which in ("upload", "results", "work"))) as page,
             ):
                 try:
                     known = run.outputs | {"page_url": page}

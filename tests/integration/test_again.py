@@ -5,16 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from world import RESULTS, portrait, sha256, voice
+from world import REFUSED, RESULTS, portrait, sha256, voice
 
 if TYPE_CHECKING:
     from world import Message, World
-
-REFUSED = {
-    "code": "DataInspectionFailed",
-    "message": "Input data may contain inappropriate content.",
-    "request_id": "r",
-}
 
 
 def done(world: World) -> list[Message]:
@@ -144,7 +138,7 @@ def test_a_second_voice_after_sending_is_refused(world: World) -> None:
 
 # ---------------------------------------------------------------------- after a refusal or failure
 def test_same_bytes_after_the_providers_refusal(world: World) -> None:
-    world.sim.fault({"status": 400, "body": REFUSED}, endpoint="create", times=2)
+    world.sim.fault(REFUSED, endpoint="create", times=2)
     event = world.drop("acme/line.wav", voice())
     world.drop("acme/line.png", portrait())
     world.run()

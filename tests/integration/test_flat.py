@@ -9,11 +9,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from world import TABLE, client, counting_reads, named, new_job, portrait, voice
+from world import TABLE, client, counting_reads, named, new_job, portrait, upload, voice
 
 from portraitcast.adapters.jobs_table import LENGTH_MAX, PLACE_MAX
 from portraitcast.domain.job import Job, Status, iso
-from portraitcast.domain.uploads import Upload, short_hash
+from portraitcast.domain.uploads import short_hash
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,7 +42,7 @@ def pictures(world: World, first: int, last: int) -> None:
 
 
 def note(world: World, key: str) -> None:
-    world.table.note_upload(Upload(named(key), "v1", 9, world.clock()), None)
+    world.table.note_upload(upload(key, noticed_at=world.clock()), None)
 
 
 def queued(world: World, count: int, *, model: str = MODEL) -> None:

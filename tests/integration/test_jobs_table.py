@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from world import TABLE, client, items, make_table, named, new_job
+from world import TABLE, client, items, named, new_job, upload
 
 from portraitcast.adapters.jobs_table import JobsTable
 from portraitcast.domain.account import Account, OpenCreate
@@ -28,11 +28,6 @@ if TYPE_CHECKING:
 NOW = 1_800_000_000.0
 FOLDER = short_hash("acme")
 MODEL = "emo-v1"
-
-
-@pytest.fixture
-def table(aws: None) -> JobsTable:
-    return make_table()
 
 
 def queued(name: str = "acme/line", key: str = "t1#a", **fields: Any) -> Job:
@@ -269,17 +264,14 @@ def test_jobs_never_expire_and_checks_do(table: JobsTable) -> None:
 WAV = named("acme/line.wav")
 
 
-def upload(version: str, sequencer: str = "", key: str = "acme/line.wav", **fields: Any) -> Upload:
-    return Upload(named(key), version, fields.pop("bytes", 10), NOW, sequencer=sequencer, **fields)
-
-
 def note(table: JobsTable, *uploads: Upload) -> None:
     for one in uploads:
         table.note_upload(one, table.upload(one.name))
 
 
 def test_an_upload_comes_back_as_it_was_noted(table: JobsTable) -> None:
-    noted = upload("v1", "05", etag="e", facts=Facts("ab", "wav", seconds=0.4, problem=Problem("X", "a", "b")))
+    facts = Facts("ab", "wav", seconds=0.4, problem=Problem("X", "a", "b"))
+    noted = upload("acme/line.wav", "v1", "05", etag="e", facts=facts)
     assert table.upload(WAV) is None
     note(table, noted)
     assert table.upload(WAV) == noted
@@ -288,48 +280,48 @@ def test_an_upload_comes_back_as_it_was_noted(table: JobsTable) -> None:
 
 def test_an_upload_noted_meanwhile_conflicts(table: JobsTable) -> None:
     """Another version, or a newer event of the same version: who read it before reads it again."""
-    note(table, upload("v1", "05"))
+    note(table, upload("acme/line.wav", "v1", "05"))
     with pytest.raises(ConflictError):
-        table.note_upload(upload("v2", "06"), None)
+        table.note_upload(upload("acme/line.wav", "v2", "06"), None)
     read = table.upload(WAV)
-    note(table, upload("v2", "06"))
+    note(table, upload("acme/line.wav", "v2", "06"))
     with pytest.raises(ConflictError):
-        table.note_upload(upload("v3", "07"), read)
+        table.note_upload(upload("acme/line.wav", "v3", "07"), read)
     read = table.upload(WAV)
-    note(table, upload("v2", "08"))
+    note(table, upload("acme/line.wav", "v2", "08"))
     with pytest.raises(ConflictError):
-        table.note_upload(upload("v3", "07"), read)
+        table.note_upload(upload("acme/line.wav", "v3", "07"), read)
 
 
 def test_a_deleted_marker_hides_the_file_and_expires(table: JobsTable) -> None:
-    note(table, upload("v1", "05"), upload("", "07", bytes=0, deleted=True))
+    note(table, upload("acme/line.wav", "v1", "05"), upload("acme/line.wav", "", "07", bytes=0, deleted=True))
     assert table.job_files(WAV.job).sounds == ()
     known = table.upload(WAV)
     assert known is not None
     assert (known.deleted, known.sequencer) == (True, "07")
     assert int(items(f"JOB#{WAV.job}")[0]["expires"]["N"]) >= NOW + 14 * 86_400, "as long as SQS may keep the event"
-    note(table, upload("v2", "08"))
+    note(table, upload("acme/line.wav", "v2", "08"))
     assert all("expires" not in item for item in items(f"JOB#{WAV.job}")), "what lives on doesn't expire"
 
 
 def test_what_was_read_is_kept_for_its_version_only(table: JobsTable) -> None:
-    note(table, upload("v1", "05", unread=True))
-    table.keep_reading(upload("v1", text="{}", facts=Facts(seconds=1.0), refused=True))
+    note(table, upload("acme/line.wav", "v1", "05", unread=True))
+    table.keep_reading(upload("acme/line.wav", "v1", text="{}", facts=Facts(seconds=1.0), refused=True))
     (found,) = table.job_files(WAV.job).sounds
     assert (found.unread, found.text, found.facts, found.refused) == (False, "{}", Facts(seconds=1.0), True)
     assert found.sequencer == "05", "reading a file changes nothing of the order of its events"
-    note(table, upload("v2", "06"))
-    table.keep_reading(upload("v1", facts=Facts(seconds=9.0)))
+    note(table, upload("acme/line.wav", "v2", "06"))
+    table.keep_reading(upload("acme/line.wav", "v1", facts=Facts(seconds=9.0)))
     (found,) = table.job_files(WAV.job).sounds
     assert (found.version, found.facts) == ("v2", None)
 
 
 def test_without_versions_the_etag_tells_them_apart(table: JobsTable) -> None:
-    note(table, upload("null", "05", etag="one"))
-    table.keep_reading(upload("null", etag="other", facts=Facts(seconds=9.0)))
+    note(table, upload("acme/line.wav", "null", "05", etag="one"))
+    table.keep_reading(upload("acme/line.wav", "null", etag="other", facts=Facts(seconds=9.0)))
     (found,) = table.job_files(WAV.job).sounds
     assert found.facts is None
-    table.keep_reading(upload("null", etag="one", facts=Facts(seconds=1.0)))
+    table.keep_reading(upload("acme/line.wav", "null", etag="one", facts=Facts(seconds=1.0)))
     (found,) = table.job_files(WAV.job).sounds
     assert found.facts == Facts(seconds=1.0)
 
@@ -337,7 +329,7 @@ def test_without_versions_the_etag_tells_them_apart(table: JobsTable) -> None:
 def test_files_are_found_as_what_they_are(table: JobsTable) -> None:
     own = ("acme/line.wav", "acme/line.m4a", "acme/line.json")
     for key in (*own, "acme/line.png", "acme/anna.PNG", "acme/settings.json"):
-        note(table, upload("v1", "01", key))
+        note(table, upload(key))
     found = table.job_files(WAV.job)
     assert found.job is None
     assert sorted(f.key for f in found.sounds) == ["acme/line.m4a", "acme/line.wav"]
@@ -352,9 +344,9 @@ def test_files_are_found_as_what_they_are(table: JobsTable) -> None:
 
 def test_deleted_pictures_are_neither_listed_nor_counted(table: JobsTable) -> None:
     for n in range(3):
-        note(table, upload("v1", "01", f"acme/{n}.png"))
-    note(table, upload("", "02", "acme/1.png", bytes=0, deleted=True))
-    note(table, upload("v2", "02", "acme/2.png"))
+        note(table, upload(f"acme/{n}.png"))
+    note(table, upload("acme/1.png", "", "02", bytes=0, deleted=True))
+    note(table, upload("acme/2.png", "v2", "02"))
     folder = table.folder(FOLDER)
     pictures = table.pictures(FOLDER, folder.pictures)
     assert (sorted(pictures.keys), pictures.count) == (["acme/0.png", "acme/2.png"], 2)
@@ -364,15 +356,15 @@ def test_deleted_pictures_are_neither_listed_nor_counted(table: JobsTable) -> No
 def test_each_change_of_a_folder_shows(table: JobsTable) -> None:
     states = [table.folder_changes(FOLDER)]
     for change in (
-        upload("v1", "01", "acme/anna.png"),
-        upload("v1", "01", "acme/settings.json"),
-        upload("v2", "02", "acme/anna.png"),
-        upload("", "03", "acme/anna.png", bytes=0, deleted=True),
+        upload("acme/anna.png", "v1", "01"),
+        upload("acme/settings.json", "v1", "01"),
+        upload("acme/anna.png", "v2", "02"),
+        upload("acme/anna.png", "", "03", bytes=0, deleted=True),
     ):
         note(table, change)
         states.append(table.folder_changes(FOLDER))
     assert len(set(states)) == 5
-    note(table, upload("", "04", "acme/anna.png", bytes=0, deleted=True))
+    note(table, upload("acme/anna.png", "", "04", bytes=0, deleted=True))
     assert table.folder_changes(FOLDER) == states[-1], "a newer event of what is known is no change"
     folder = table.folder(FOLDER)
     assert (folder.images_at, folder.settings_at, folder.pictures) == (NOW, NOW, 0)
@@ -426,11 +418,11 @@ def test_a_pace_is_written_with_its_job(table: JobsTable) -> None:
 
 def test_what_was_read_is_written_with_the_job(table: JobsTable) -> None:
     """Unless another version has come meanwhile: then the job was evaluated from what is no longer there."""
-    note(table, upload("v1", "05"))
-    read = upload("v1", facts=Facts(seconds=1.0))
+    note(table, upload("acme/line.wav", "v1", "05"))
+    read = upload("acme/line.wav", "v1", facts=Facts(seconds=1.0))
     table.save(new_job(), was=None, read=(read,))
     assert table.job_files(WAV.job).sounds[0].facts == Facts(seconds=1.0)
-    note(table, upload("v2", "06"))
+    note(table, upload("acme/line.wav", "v2", "06"))
     with pytest.raises(ConflictError):
         table.save(new_job("acme/other"), was=None, read=(read,))
     assert table.job(named("acme/other.wav").job) is None

@@ -15,6 +15,8 @@ from world import VISIBILITY, S3Error, portrait, s3_answers, sha256, voice
 if TYPE_CHECKING:
     from world import World
 
+pytestmark = pytest.mark.usefixtures("no_pauses")
+
 SLOW_DOWN = S3Error(503, "SlowDown", "Reduce your request rate.")
 TRIES = 4  # botocore's
 CALM = {"parameters": {"style_level": "calm"}}
@@ -27,12 +29,6 @@ LATE: dict[str, tuple[str, Any]] = {
     "own portrait in capitals": ("acme/line.PNG", FACE),
 }
 IS_LATE = pytest.mark.parametrize(("key", "body"), LATE.values(), ids=LATE)
-
-
-@pytest.fixture(autouse=True)
-def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Botocore waits between its tries; the tests need not."""
-    monkeypatch.setattr("botocore.endpoint.time.sleep", lambda _: None)
 
 
 def made_with(world: World, body: Any) -> None:

@@ -20,7 +20,7 @@ from page import read, serve, still
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-UPLOADS, RESULTS = "page-uploads", "page-results"
+UPLOADS, RESULTS, WORK = "page-uploads", "page-results", "page-work"
 VIDEO = bytes(range(256)) * 8
 HOSTILE = "<script>alert(1)</script>\"'&/\u202e../../日本 🙂%2e+"
 
@@ -67,10 +67,10 @@ def visitor(aws: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Visitor]:
     monkeypatch.setattr(page_module, "LOOK_SECONDS", 0)
     monkeypatch.setattr(page_module, "REST", 0)
     s3 = client("s3")
-    for bucket in (UPLOADS, RESULTS):
+    for bucket in (UPLOADS, RESULTS, WORK):
         s3.create_bucket(Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": "eu-central-1"})
     s3.put_bucket_versioning(Bucket=UPLOADS, VersioningConfiguration={"Status": "Enabled"})
-    with serve(s3, UPLOADS, RESULTS) as address:
+    with serve(s3, UPLOADS, RESULTS, WORK) as address:
         yield Visitor(urlsplit(address).port or 0, s3)
 
 

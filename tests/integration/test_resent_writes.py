@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from botocore.awsrequest import AWSResponse
-from world import RESULTS, client, make_bucket, make_table, named, new_job, on_call, portrait, voice
+from world import RESULTS, client, make_bucket, named, new_job, on_call, portrait, upload, voice
 
 from portraitcast.adapters.buckets import Results
 from portraitcast.domain.job import Job, PortraitCheck, Status, Video
@@ -79,15 +79,6 @@ def resending() -> Iterator[Resending]:
             hooks.enter_context(on_call("dynamodb", f"needs-retry.dynamodb.{operation}", resend.lose))
         hooks.enter_context(on_call("dynamodb", "before-send.dynamodb.TransactWriteItems", resend.as_dynamodb))
         yield resend
-
-
-@pytest.fixture
-def table(aws: None) -> JobsTable:
-    return make_table()
-
-
-def upload(key: str, version: str = "v1", sequencer: str = "01", **fields: Any) -> Upload:
-    return Upload(named(key), version, 10, NOW, sequencer=sequencer, **fields)
 
 
 # ---------------------------------------------------------------------- every write

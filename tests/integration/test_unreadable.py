@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     from portraitcast.domain.job import Job
 
+pytestmark = pytest.mark.usefixtures("no_pauses")
+
 # Words of Amazon S3, "List of error codes", and of what KMS has it say.
 ARCHIVED = S3Error(403, "InvalidObjectState", "The operation is not valid for the object's storage class")
 SSE_C = S3Error(
@@ -48,12 +50,6 @@ SLOW_DOWN = S3Error(503, "SlowDown", "Reduce your request rate.")
 DENIED = S3Error(403, "AccessDenied", "Access Denied")
 KMS_THROTTLED = S3Error(400, "KMS.ThrottlingException", "You have exceeded the rate at which you may call KMS.")
 KMS_ILL = S3Error(500, "KMS.KMSInternalException", "An internal failure occurred.")
-
-
-@pytest.fixture(autouse=True)
-def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Botocore waits between its tries; the tests need not."""
-    monkeypatch.setattr("botocore.endpoint.time.sleep", lambda _: None)
 
 
 # ---------------------------------------------------------------------- the adapter

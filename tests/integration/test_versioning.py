@@ -11,6 +11,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from world import (
+    REFUSED,
     RESULTS,
     SUSPENDED,
     UNVERSIONED,
@@ -35,16 +36,11 @@ if TYPE_CHECKING:
 
 EACH = pytest.mark.parametrize("versioning", [VERSIONED, SUSPENDED, UNVERSIONED], ids=str)
 WITHOUT = pytest.mark.parametrize("versioning", [SUSPENDED, UNVERSIONED], ids=str)
-REFUSED = {"code": "DataInspectionFailed", "message": "Input data may contain inappropriate content."}
 
 
 @pytest.fixture
 def world(make_world: Callable[..., World], versioning: str | None) -> World:
     return make_world(versioning=versioning)
-
-
-def voices_made(world: World) -> list[str]:
-    return [task["audio_sha256"] for task in world.tasks()]
 
 
 # ---------------------------------------------------------------------- a job
@@ -102,7 +98,7 @@ def test_an_overwrite_before_it_was_read(world: World) -> None:
     world.run(1)
     world.post(second)
     world.run()
-    assert voices_made(world) == [sha256(voice(pitch=0.2))]
+    assert world.voices_made() == [sha256(voice(pitch=0.2))]
 
 
 @EACH
@@ -139,7 +135,7 @@ def test_what_took_its_place_is_read_though_nobody_tells(world: World) -> None:
 def test_same_bytes_after_a_refusal_are_a_try(world: World, key: str) -> None:
     """Also where neither version nor ETag tells them from the first: the event's place in the order does."""
     settings = {"parameters": {"style_level": "calm"}}
-    world.sim.fault({"status": 400, "body": REFUSED}, endpoint="create", times=1)
+    world.sim.fault(REFUSED, endpoint="create", times=1)
     bodies: dict[str, Any] = {"a.wav": voice(), "a.json": settings}
     world.drop("a.png", portrait())
     events = [world.drop(its, body) for its, body in bodies.items()]
@@ -178,7 +174,7 @@ def test_same_bytes_while_queued_keep_the_place(world: World) -> None:
     world.run(10)
     world.post({"pause": False})
     world.run()
-    assert voices_made(world) == [sha256(voice()), sha256(voice(pitch=0.3))]
+    assert world.voices_made() == [sha256(voice()), sha256(voice(pitch=0.3))]
 
 
 @EACH

@@ -51,7 +51,7 @@ from portraitcast.bootstrap import deliver, submit
 from portraitcast.domain.execution import Execution
 from portraitcast.domain.job import Inputs, Job, iso
 from portraitcast.domain.models import DEFAULT, MODELS, Boxes
-from portraitcast.domain.uploads import Name, classify
+from portraitcast.domain.uploads import Name, Upload, classify
 from portraitcast.errors import MessageError, TryLaterError
 from portraitcast.workflows.create_task import Limits
 from portraitcast.workflows.deliver import EndedExecution
@@ -76,6 +76,15 @@ THE_EVENT = (BUS, "portraitcast", "Job State Changed")
 
 PUT_EVENTS = "provide-client-params.events.PutEvents"
 LAMBDA_RETRY = 2  # seconds until the state machine calls a function again that died
+
+REFUSED = {  # by the provider, for what is in a file
+    "status": 400,
+    "body": {
+        "code": "DataInspectionFailed",
+        "message": "Input data may contain inappropriate content.",
+        "request_id": "r",
+    },
+}
 
 Message = dict[str, Any]
 
@@ -129,6 +138,12 @@ def named(key: str) -> Name:
     name = classify(key)
     assert name is not None, f"{key} doesn't count"
     return name
+
+
+def upload(key: str = "acme/line.wav", version: str = "v1", sequencer: str = "01", **fields: Any) -> Upload:
+    """Return an upload of 10 bytes, with fields as a test needs them."""
+    fields = {"bytes": 10, "noticed_at": 1_800_000_000.0} | fields
+    return Upload(named(key), version, sequencer=sequencer, **fields)
 
 
 def new_job(name: str = "acme/line", *, at: float = 1_800_000_000.0, **fields: Any) -> Job:
@@ -201,8 +216,9 @@ def items(pk: str) -> list[dict[str, Any]]:
 def forget(key: str) -> None:
     """Let what the table knows of a file expire."""
     name = named(key)
-    (item,) = [i for i in items(f"JOB#{name.job}") if i.get("key") == {"S": key}]
-    client("dynamodb").delete_item(TableName=TABLE, Key={"pk": item["pk"], "sk": item["sk"]})
+    for item in items(f"JOB#{name.job}"):
+        if item.get("key") == {"S": key}:
+            client("dynamodb").delete_item(TableName=TABLE, Key={"pk": item["pk"], "sk": item["sk"]})
 
 
 @contextmanager
@@ -753,6 +769,10 @@ class World:
     def tasks(self) -> list[dict[str, Any]]:
         """Return the provider's tasks in the order of their creates: each of them is paid."""
         return list(self.sim.state()["tasks"])
+
+    def voices_made(self) -> list[str]:
+        """Return which voices were sent to the provider, by content, in the order of their creates."""
+        return [task["audio_sha256"] for task in self.tasks()]
 
     def requests(self, endpoint: str) -> int:
         """Return how many calls of an endpoint the provider got."""
