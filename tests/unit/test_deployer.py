@@ -290,7 +290,7 @@ def test_only_what_the_page_calls_unbound_is_on_everything_and_then_under_a_cond
         ("QueueToFunction", ["ArnLike"]),
         ("Unbound", ["StringEquals"]),
     ]
-    assert "The actions of `Unbound`" in PAGE
+    assert "the actions of `Unbound`" in PAGE
 
 
 def test_every_other_right_is_bound_to_a_name() -> None:
