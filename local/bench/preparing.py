@@ -38,8 +38,16 @@ MEMORY_GB = 3008 / 1024  # template.yaml, PrepareFunction
 FEE_USD = 0.08 * 10 / 7.1  # EMO: 10 s of 1:1 at CNY 0.08, about CNY 7.1 a dollar
 SHARE = 0.01  # of the fee, the most that AWS's side may cost (docs/benchmarks.md, cost)
 
+# The peak of this process alone: getrusage would say that of the process that forked it.
+PEAK = """
+def peak():
+    with open("/proc/self/status", encoding="ascii") as status:
+        return next(int(line.split()[1]) / 1024 for line in status if line.startswith("VmHWM:"))
+"""
 # Counts this process and its children up to the end; the first word is what to do.
-PROGRAM = """
+PROGRAM = (
+    PEAK
+    + """
 import json, resource, sys, tempfile, time
 from pathlib import Path
 order = json.loads(sys.argv[1])
@@ -56,9 +64,10 @@ with tempfile.TemporaryDirectory() as folder:
         assert made.label_problem is None
 wall = time.monotonic() - began
 both = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-print(json.dumps({"cpu": sum(u.ru_utime + u.ru_stime for u in both), "mib": max(u.ru_maxrss for u in both) / 1024,
+print(json.dumps({"cpu": sum(u.ru_utime + u.ru_stime for u in both), "mib": max(peak(), both[1].ru_maxrss / 1024),
                   "wall": wall}))
 """
+)
 # The function's own start: its imports, and those of a decoder's process.
 STARTS = {
     "the function (app.py), before its first message": "import app",
@@ -67,7 +76,7 @@ STARTS = {
     "a decoder's process for the last step": "import portraitcast_media.child, portraitcast_media.label",
 }
 SAY = "\nimport json, resource; u = resource.getrusage(resource.RUSAGE_SELF)\n"
-SAY += "print(json.dumps({'cpu': u.ru_utime + u.ru_stime, 'mib': u.ru_maxrss / 1024}))"
+SAY += "print(json.dumps({'cpu': u.ru_utime + u.ru_stime, 'mib': peak()}))"
 
 
 def environment() -> dict[str, str]:
@@ -91,7 +100,7 @@ def beside(command: Sequence[str]) -> str:
     if not shutil.which(command[0]):
         return "-"
     program = f"import json, resource, subprocess; subprocess.run({list(command)!r}, check=True, capture_output=True)"
-    say = SAY.replace("RUSAGE_SELF", "RUSAGE_CHILDREN")
+    say = SAY.replace("RUSAGE_SELF", "RUSAGE_CHILDREN").replace("peak()", "u.ru_maxrss / 1024")
     runs = [
         json.loads(
             subprocess.run([sys.executable, "-c", program + say], capture_output=True, text=True, check=True).stdout
@@ -231,7 +240,7 @@ def measure() -> Section:
 
 def started(program: str) -> tuple[str, str]:
     """Return the CPU time and memory of imports in a fresh process."""
-    command = [sys.executable, "-c", program + SAY]
+    command = [sys.executable, "-c", PEAK + program + SAY]
     runs = [
         json.loads(subprocess.run(command, env=environment(), capture_output=True, text=True, check=True).stdout)
         for _ in range(RUNS)

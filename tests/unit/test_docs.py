@@ -184,11 +184,11 @@ def test_the_schema_names_the_error_codes_of_the_product_and_no_others() -> None
 
 @pytest.mark.parametrize("code", CODES)
 def test_an_error_code_is_explained(code: str) -> None:
-    assert re.search(rf"^\| `{code}` \|", (DOCS / "reports.md").read_text("utf-8"), re.MULTILINE)
+    assert re.search(rf"^\| `{code}` \|", (DOCS / "integration.md").read_text("utf-8"), re.MULTILINE)
 
 
 def test_every_field_of_a_report_is_explained() -> None:
-    text = (DOCS / "reports.md").read_text("utf-8")
+    text = (DOCS / "integration.md").read_text("utf-8")
     assert [name for name in SCHEMA["required"] if not re.search(rf"^\| `{name}[`.]", text, re.MULTILINE)] == []
 
 
@@ -242,3 +242,38 @@ def test_every_stack_parameter_that_a_page_sets_exists(page: Path) -> None:
     set_there = re.findall(r"(?:PARAMS=|--parameter-overrides )(.*)", page.read_text("utf-8"))
     named = {name for words in set_there for name in re.findall(r"\b([A-Z][a-z]\w+)=", words)}
     assert named <= set(parameters)
+
+
+# Words of a block of commands → the test that runs them, or what they need that no test has.
+COMMANDS = {
+    "make demo     #": "e2e/test_engine.py",
+    "$ make demo": "e2e/test_engine.py",
+    "make deploy        #": "an AWS account",
+    "remote invoke SubmitFunction": "sam/test_sam.py",
+    "make check-service": "integration/test_check_service.py",
+    "make deploy PARAMS=": "an AWS account",
+    "first/hello.png": "e2e/test_operations.py",
+    "iam create-policy": "an AWS account",
+    "cloudformation deploy": "e2e/test_consumers.py",
+    "<upload bucket>/acme/line-01.png": "e2e/test_operations.py",
+    "$ make invoke": "sam/test_sam.py",
+    "make local DOCKER=1 ": "sam/test_sam.py",
+    "generate-event": "sam/test_sam.py",
+    "start-lambda": "sam/test_sam.py",
+}
+NO_COMMANDS = {"functions/     ", "stateDiagram"}  # a tree, a diagram
+
+
+def test_every_command_is_run_by_a_test_or_needs_an_account() -> None:
+    """Those of docs/operations.md are held by tests/e2e/test_operations.py itself."""
+    pages = [page for page in PAGES if page.name not in {"operations.md", "benchmarks.md"}]
+    fenced = [
+        block
+        for page in pages
+        for block in re.findall(r"^ *```(?!json)\w*\n(.*?)^ *```$", page.read_text("utf-8"), re.MULTILINE | re.DOTALL)
+    ]
+    known = [*COMMANDS, *NO_COMMANDS]
+    assert [block for block in fenced if sum(words in block for words in known) != 1] == []
+    assert [words for words in known if not any(words in block for block in fenced)] == []
+    tests = [where for where in COMMANDS.values() if where.endswith(".py")]
+    assert [where for where in tests if not (ROOT / "tests" / where).exists()] == []

@@ -242,6 +242,13 @@ def test_a_function_that_a_rule_invokes_has_dead_letters() -> None:
     assert set(dead_letters_of_functions()) == targets & set(FUNCTION_RESOURCES)
 
 
+def test_a_mapping_leaves_others_their_concurrency() -> None:
+    """A queue's mapping may else take what the account has (AWS Lambda, "Configuring scaling behavior for SQS")."""
+    mappings = [e for f in FUNCTION_RESOURCES.values() for e in f.get("Events", {}).values() if e["Type"] == "SQS"]
+    assert mappings
+    assert all(mapping["Properties"]["ScalingConfig"]["MaximumConcurrency"] <= 5 for mapping in mappings)
+
+
 def test_only_failed_messages_of_a_batch_come_again() -> None:
     (mapping,) = [
         event["Properties"]
