@@ -24,7 +24,7 @@ from portraitcast.domain.matching import (
 )
 from portraitcast.domain.problems import Problem
 from portraitcast.domain.uploads import Facts
-from unit.folders import (
+from unit.fake_folders import (
     EXT,
     FACE,
     JSON,
