@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import ipaddress
+import json
 import os
 import sys
 import threading
@@ -127,21 +128,34 @@ def count_loopback_as_tls(evaluator: Any) -> None:
     evaluator._resolve_condition_key = resolve_secure
 
 
-def lend_function_roles(evaluator: Any) -> None:
-    """Let the account's root take a function's role in a session named `LENT`, as the Lambda service does on AWS.
+def keep_service_roles(evaluator: Any) -> None:
+    """Refuse a role that trusts a service to everybody who isn't one, as AWS does; MiniStack gives it to any caller.
 
-    So SAM CLI's containers get the credentials that a function has when it is deployed, and no others
-    (local/env_file.py).
+    The account's root gets it in a session named `LENT`: in place of the Lambda service, for SAM CLI's containers
+    (local/env_file.py), which so have the rights of the deployed function and no others.
     """
     trusts = evaluator.evaluate_trust_policy
 
-    def trusts_or_lends(document: Any, caller: str, context: Any) -> bool:
-        if trusts(document, caller, context):
-            return True
+    def trusts_as_named(document: Any, caller: str, context: Any) -> bool:
         session = (context.service_context or {}).get("sts:rolesessionname")
-        return bool(session == LENT and caller.endswith(":root") and "lambda.amazonaws.com" in str(document))
+        lent = session == LENT and caller.endswith(":root")
+        return bool(trusts(document if lent else without_services(document), caller, context))
 
-    evaluator.evaluate_trust_policy = trusts_or_lends
+    evaluator.evaluate_trust_policy = trusts_as_named
+
+
+def without_services(document: Any) -> dict[str, Any]:
+    """Return a trust policy without the services that it names."""
+    trust = json.loads(document) if isinstance(document, str) else dict(document)
+    statements = trust.get("Statement", [])
+    kept = []
+    for statement in [statements] if isinstance(statements, dict) else statements:
+        principal = statement.get("Principal")
+        if isinstance(principal, dict):
+            principal = {kind: names for kind, names in principal.items() if kind != "Service"}
+        if principal:
+            kept.append({**statement, "Principal": principal})
+    return {**trust, "Statement": kept}
 
 
 def check_address(host: str) -> None:
@@ -178,7 +192,7 @@ def main() -> None:
     read_concurrency_as_number(provisioners._RESOURCE_HANDLERS)
     refer_to_secrets_by_arn(provisioners._RESOURCE_HANDLERS, secretsmanager)
     count_loopback_as_tls(iam_evaluator)
-    lend_function_roles(iam_evaluator)
+    keep_service_roles(iam_evaluator)
 
     count_invocations(lambda_svc)
     keep_trace_with_messages(sqs)

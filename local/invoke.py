@@ -31,9 +31,9 @@ import boto3
 from botocore.exceptions import BotoCoreError, ClientError
 
 from containers import DockerError, ask, daemon_of
-from package import read_template
+from package import read_template, this_machine
 from run import OUTPUTS, ROOT, STACK, Ended, Engine, RunError, ended_by_signals, function_names, say_last
-from sam import SAM, this_machine
+from sam import SAM
 from stack import resource_names
 
 if TYPE_CHECKING:
@@ -125,12 +125,16 @@ def aws_target(name: str) -> Target:
     session = boto3.Session()
     if not session.region_name:
         raise InvokeError("no AWS region is set: export AWS_DEFAULT_REGION, or choose a profile that has one.")
+
+    def client(service: str) -> Any:
+        return session.client(service)  # type: ignore[call-overload]  # its stubs know names, not any string
+
     cloudformation = session.client("cloudformation")
     stack = cloudformation.describe_stacks(StackName=name)["Stacks"][0]
     outputs = {output["OutputKey"]: output["OutputValue"] for output in stack["Outputs"]}
     found = resource_names(cloudformation, name)
     return Target(
-        f"the stack {name} on AWS", name, session.region_name, session.client, outputs[OUTPUTS["upload_bucket"]],
+        f"the stack {name} on AWS", name, session.region_name, client, outputs[OUTPUTS["upload_bucket"]],
         outputs[OUTPUTS["results_bucket"]], outputs[OUTPUTS["state_machine_arn"]],
         {logical_id: found[logical_id] for logical_id in functions_of_template()}, dict(os.environ), is_toy=False,
     )  # fmt: skip

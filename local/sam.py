@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import os
-import platform
 import shlex
 import shutil
 import subprocess
@@ -34,11 +33,6 @@ class SamError(Exception):
 
 
 # ---------------------------------------------------------------- What to build for
-
-
-def this_machine() -> str:
-    """Return this machine's processor under Lambda's name."""
-    return {"aarch64": "arm64", "amd64": "x86_64"}.get(platform.machine().lower(), platform.machine().lower())
 
 
 def architecture_of(template: Mapping[str, Any], wished: str) -> str:

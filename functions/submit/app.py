@@ -55,11 +55,13 @@ def handle(record: SQSRecord, lambda_context: LambdaContext) -> bool:
 
     What goes wrong is logged here: the batch processor does it at debug level.
     """
+    about: dict[str, str] = {}
     try:
         message = Received.from_text(record.body, float(record.attributes.sent_timestamp) / 1000)
+        about = message.about
         workflows().submit.handle(message, ends_at(lambda_context))
     except Exception as error:
-        logger.exception("a message could not be handled", extra={"detail": record.body[:1000]})
+        logger.exception("a message could not be handled", extra={**about, "detail": record.body[:1000]})
         if isinstance(error, TryLaterError):
             give_again(record)
         raise

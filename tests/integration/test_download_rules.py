@@ -30,7 +30,7 @@ LINK = f"http://{PROVIDER}/x.mp4?Expires=1&Signature=canary"
 VIDEO = mp4(1.0)
 
 
-class House:
+class Outside:
     """The outside as a test wants it: names and their addresses, and one web server behind every public address."""
 
     def __init__(self, port: int) -> None:
@@ -88,11 +88,11 @@ def cert_name() -> str:
 
 
 @pytest.fixture
-def house(monkeypatch: pytest.MonkeyPatch, certificate: Callable[[str], Path], cert_name: str) -> Iterator[House]:
+def outside(monkeypatch: pytest.MonkeyPatch, certificate: Callable[[str], Path], cert_name: str) -> Iterator[Outside]:
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            served.requests.append((self.path, dict(self.headers)))
-            away = served.location if self.path != "/moved.mp4" else None
+            outside.requests.append((self.path, dict(self.headers)))
+            away = outside.location if self.path != "/moved.mp4" else None
             self.send_response(302 if away else 200)
             if away:
                 self.send_header("Location", away)
@@ -110,25 +110,25 @@ def house(monkeypatch: pytest.MonkeyPatch, certificate: Callable[[str], Path], c
 
     file = certificate(cert_name)
     server = Server(("127.0.0.1", 0), Handler)
-    served = House(server.server_address[1])
+    outside = Outside(server.server_address[1])
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(file)
-    context.sni_callback = lambda _, name, __: served.server_names.append(name)
+    context.sni_callback = lambda _, name, __: outside.server_names.append(name)
     server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
     thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
     thread.start()
     connect, resolve = urllib3.util.connection.create_connection, socket.getaddrinfo
 
     def connect_here(address: tuple[str, int], *args: Any, **kwargs: Any) -> socket.socket:
-        served.connected.append(address)
+        outside.connected.append(address)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(socket, "getaddrinfo", resolve)
-            return connect(("127.0.0.1", served.port), *args, **kwargs)
+            return connect(("127.0.0.1", outside.port), *args, **kwargs)
 
     monkeypatch.setattr(urllib3.util.connection, "create_connection", connect_here)
-    monkeypatch.setattr(socket, "getaddrinfo", served.resolve)
+    monkeypatch.setattr(socket, "getaddrinfo", outside.resolve)
     monkeypatch.setattr(requests.adapters, "DEFAULT_CA_BUNDLE_PATH", str(file))
-    yield served
+    yield outside
     server.shutdown()
     server.server_close()
     thread.join()
@@ -139,52 +139,55 @@ def bring(url: str = LINK, listed: str = "") -> bytes:
         return found.file.read()
 
 
-def test_the_connection_goes_to_the_judged_address_and_tls_to_the_name(house: House) -> None:
+def test_connects_to_the_judged_address(outside: Outside) -> None:
+    """And TLS asks for the name."""
     assert bring() == VIDEO
 
-    assert house.connected == [(PUBLIC, 443)]
-    assert house.server_names == [PROVIDER]
-    ((path, headers),) = house.requests
+    assert outside.connected == [(PUBLIC, 443)]
+    assert outside.server_names == [PROVIDER]
+    ((path, headers),) = outside.requests
     assert path == "/x.mp4?Expires=1&Signature=canary"
     assert headers["Host"] == PROVIDER
 
 
-def test_a_name_that_changes_between_check_and_use_gains_nothing(house: House) -> None:
-    house.names[PROVIDER] = [[PUBLIC], [METADATA]]
+def test_a_name_is_asked_for_once(outside: Outside) -> None:
+    """A name that changes between check and use gains nothing."""
+    outside.names[PROVIDER] = [[PUBLIC], [METADATA]]
 
     assert bring() == VIDEO
 
-    assert house.asked_names == [PROVIDER]
-    assert house.connected == [(PUBLIC, 443)]
+    assert outside.asked_names == [PROVIDER]
+    assert outside.connected == [(PUBLIC, 443)]
 
 
-def test_a_name_that_changes_between_two_downloads_is_judged_anew(house: House) -> None:
-    house.names[PROVIDER] = [[PUBLIC], [METADATA]]
+def test_each_download_judges_anew(outside: Outside) -> None:
+    outside.names[PROVIDER] = [[PUBLIC], [METADATA]]
     bring()
 
     with pytest.raises(FetchError, match="leads to a private address"):
         bring()
 
-    assert house.connected == [(PUBLIC, 443)]
+    assert outside.connected == [(PUBLIC, 443)]
 
 
-def test_a_redirect_is_resolved_judged_and_pinned_like_the_link(house: House) -> None:
-    house.names[PROVIDER] = [[PUBLIC], [ELSEWHERE], [METADATA]]
-    house.location = f"http://{PROVIDER}/moved.mp4"
+def test_a_redirect_is_pinned_like_the_link(outside: Outside) -> None:
+    outside.names[PROVIDER] = [[PUBLIC], [ELSEWHERE], [METADATA]]
+    outside.location = f"http://{PROVIDER}/moved.mp4"
 
     assert bring() == VIDEO
 
-    assert house.connected == [(PUBLIC, 443), (ELSEWHERE, 443)]
+    assert outside.connected == [(PUBLIC, 443), (ELSEWHERE, 443)]
 
 
-def test_a_redirect_to_a_name_that_now_leads_to_the_metadata_service_is_refused(house: House) -> None:
-    house.names[PROVIDER] = [[PUBLIC], [METADATA]]
-    house.location = f"https://{PROVIDER}/latest/meta-data/"
+def test_a_redirect_to_the_metadata_service(outside: Outside) -> None:
+    """By a name that leads there only now."""
+    outside.names[PROVIDER] = [[PUBLIC], [METADATA]]
+    outside.location = f"https://{PROVIDER}/latest/meta-data/"
 
     with pytest.raises(FetchError, match="leads to a private address"):
         bring()
 
-    assert house.connected == [(PUBLIC, 443)]
+    assert outside.connected == [(PUBLIC, 443)]
 
 
 @pytest.mark.parametrize(
@@ -200,36 +203,38 @@ def test_a_redirect_to_a_name_that_now_leads_to_the_metadata_service_is_refused(
         "https://elsewhere.example/moved.mp4",
     ],
 )
-def test_a_redirect_to_anywhere_else_is_refused_before_a_second_connection(house: House, location: str) -> None:
-    house.location = location
+def test_a_redirect_elsewhere_is_refused(outside: Outside, location: str) -> None:
+    """Before a second connection is made."""
+    outside.location = location
 
     with pytest.raises(FetchError):
         bring()
 
-    assert house.connected == [(PUBLIC, 443)]
-    assert house.asked_names == [PROVIDER]
+    assert outside.connected == [(PUBLIC, 443)]
+    assert outside.asked_names == [PROVIDER]
 
 
 @pytest.mark.parametrize("cert_name", ["elsewhere.aliyuncs.com"])
-def test_a_machine_that_cannot_prove_the_name_is_told_nothing(house: House, cert_name: str) -> None:
+def test_an_unproven_machine_is_told_nothing(outside: Outside, cert_name: str) -> None:
+    """Its certificate is of another name."""
     with pytest.raises(FetchError, match="connection failed"):
         bring()
 
-    assert house.connected == [(PUBLIC, 443)]
-    assert house.requests == []
+    assert outside.connected == [(PUBLIC, 443)]
+    assert outside.requests == []
 
 
-def test_no_proxy_of_the_environment_sees_the_link(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_proxy_sees_the_link(outside: Outside, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"):
         monkeypatch.setenv(name, "http://10.0.0.1:3128")
 
     assert bring() == VIDEO
 
-    assert house.connected == [(PUBLIC, 443)]
+    assert outside.connected == [(PUBLIC, 443)]
 
 
-def test_nothing_but_the_request_itself_is_sent_along(
-    house: House, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+def test_nothing_is_sent_along(
+    outside: Outside, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     netrc = tmp_path / "netrc"
     netrc.write_text(f"machine {PROVIDER} login me password canary\n")
@@ -238,13 +243,13 @@ def test_nothing_but_the_request_itself_is_sent_along(
 
     bring()
 
-    ((_, headers),) = house.requests
+    ((_, headers),) = outside.requests
     assert not {"Authorization", "Cookie", "Referer"} & set(headers)
 
 
-def test_a_listed_origin_may_be_private_and_is_connected_to_as_written(house: House) -> None:
-    house.names[PROVIDER] = [["10.0.0.7"]]
+def test_a_listed_origin_may_be_private(outside: Outside) -> None:
+    outside.names[PROVIDER] = [["10.0.0.7"]]
 
     assert bring(f"https://{PROVIDER}:8443/x.mp4", f"https://{PROVIDER}:8443") == VIDEO
 
-    assert house.connected == [(PROVIDER, 8443)]
+    assert outside.connected == [(PROVIDER, 8443)]

@@ -141,19 +141,27 @@ def meanwhile(world: World, monkeypatch: pytest.MonkeyPatch, key: str, body: Any
 @pytest.mark.parametrize(
     ("key", "body"), [("a.wav", voice(pitch=0.2)), ("a.json", {"parameters": {"style_level": "calm"}})]
 )
-def test_what_came_during_a_refused_create(world: World, monkeypatch: pytest.MonkeyPatch, key: str, body: Any) -> None:
-    """The process dies before it could say that new files came: the sweep finds the job and tries again."""
+@pytest.mark.parametrize("lost", [False, True], ids=["its process dies", "its message is lost"])
+def test_what_came_during_a_refused_create(
+    world: World, monkeypatch: pytest.MonkeyPatch, key: str, body: Any, *, lost: bool
+) -> None:
+    """Nobody says that new files came: the sweep finds the job and tries again."""
     world.drop_pair("a")
     world.run(2)
     meanwhile(world, monkeypatch, key, body)
     world.sim.fault(REFUSED, endpoint="create", times=1)
     world.advance(3)
-    cure = world.dies(world.queue, "send")
-    with pytest.raises(Died):
-        world.dispatch_now()
-    cure()
+    if lost:
+        with monkeypatch.context() as patch:
+            patch.setattr(world.queue, "send", lambda *_, **__: None)
+            world.dispatch_now()
+    else:
+        cure = world.dies(world.queue, "send")
+        with pytest.raises(Died):
+            world.dispatch_now()
+        cure()
     job = world.job("a")
-    assert (job.status, job.follow_up, job.needs_attention) == (Status.REJECTED, True, True)
+    assert (job.status, job.follow_up, job.unpublished) == (Status.REJECTED, True, not lost)
     world.sweep(1)
     assert world.status("a") == "done"
     assert len(world.tasks()) == 1
@@ -195,9 +203,9 @@ def test_an_old_upload_event_of_a_deleted_voice(world: World, *, forgotten: bool
 
 def test_an_old_event_of_an_overwritten_voice(world: World) -> None:
     world.drop("a.png", portrait())
-    old = world.put("a.wav", voice(pitch=0.1))
-    world.put("a.wav", voice(pitch=0.2))
-    world.post(of_age(old, 2 * DAY, world))
+    old, new = world.put("a.wav", voice(pitch=0.1)), world.put("a.wav", voice(pitch=0.2))
+    world.handle(of_age(old, 2 * DAY, world))
+    assert known(world, "a.wav").version == new["Records"][0]["s3"]["object"]["versionId"]
     world.run()
     assert world.voices_made() == [sha256(voice(pitch=0.2))]
 

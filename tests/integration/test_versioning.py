@@ -21,6 +21,7 @@ from world import (
     keys,
     make_bucket,
     named,
+    on_call,
     portrait,
     sha256,
     voice,
@@ -230,7 +231,10 @@ def test_a_version_is_told_as_s3_has_it(aws: None, versioning: str | None) -> No
     there = uploads.head("a.wav")
     assert there is not None
     assert (there.version == "null") is (versioning is not VERSIONED)
-    assert uploads.read("a.wav", there.version, there.etag, 10) == b"one"
+    asked: list[str] = []
+    with on_call("s3", "before-send.s3.GetObject", lambda request, **_: asked.append(request.url)):
+        assert uploads.read("a.wav", there.version, there.etag, 10) == b"one"
+    assert ["versionId" in parse_qs(urlsplit(url).query) for url in asked] == [versioning is VERSIONED]
 
 
 @WITHOUT

@@ -439,6 +439,7 @@ class World:
             bounds,
             clock=self.clock,
         )
+        self.flows = flows
         self.submit, self.dispatch, self.evaluate = flows.submit, flows.dispatch, flows.evaluate
         self.ingest, self.monitor, self.sweeper, self.publish = flows.ingest, flows.monitor, flows.sweep, flows.publish
         self.create_task = flows.create_task
@@ -519,7 +520,7 @@ class World:
                 self._prepare(*what)
             else:
                 self._step(what)
-        raise AssertionError(f"it goes on for ever; next are {sorted(self._due)[:3]}")
+        raise AssertionError(f"it goes on for ever; next are {sorted(self._due)[:3]}; {self.table.account()}")
 
     # ------------------------------------------------------------------ what SQS and Lambda do
     def handle(self, message: Message) -> None:

@@ -47,12 +47,13 @@ def docker_address() -> str | None:
 
 @dataclass(frozen=True)
 class World:
-    """The stack, its simulator, and the ways to its functions."""
+    """The stack, its simulator, the ways to its functions, and the lines that are shown at the end."""
 
     run: Run
     target: Target
     simulator: Simulator
     ways: dict[str, Way]
+    lines: list[str]
 
     def send(self, event: str, job: str, way: str = "direct") -> Outcome:
         """Send a file of events/ to its function."""
@@ -138,7 +139,7 @@ def world() -> Iterator[World]:
                 ways["container"] = container = Container(variables)
                 container.build()
             with kept_away(target, target.functions["SubmitFunction"]):
-                world = World(run, target, simulator, ways)
+                world = World(run, target, simulator, ways, LINES)
                 world.prepare("", "submit-pause")
                 yield world
         shutil.rmtree(work)

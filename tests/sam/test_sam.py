@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from conftest import LINES
 
 from invoke import SAMPLES, invoke
 from run import ROOT
@@ -126,7 +125,7 @@ def tried(world: World, event: str, way: str, job: str) -> dict[str, Any]:
     after = world.target.report(outcome.name)
     statuses = [report["status"] if report else "nothing" for report in (outcome.before, outcome.after, after)]
     if way != "direct":
-        LINES.append(f"{event:<28} {way:<10} {statuses[0]:<10} → {statuses[1]:<10} {took:5.1f} s")
+        world.lines.append(f"{event:<28} {way:<10} {statuses[0]:<10} → {statuses[1]:<10} {took:5.1f} s")
     if statuses[-1] == "queued":
         world.withdraw(job)
     answer = {name: value for name, value in (outcome.answer.value or {}).items() if name in ANSWERED}

@@ -95,9 +95,10 @@ def video() -> bytes:
         (f"HTTP://{PROVIDER.upper()}/X.mp4", f"https://{PROVIDER}/X.mp4"),
     ],
 )
-def test_the_providers_link_is_fetched_over_https_on_port_443_though_it_is_written_as_http(
+def test_the_providers_link_goes_over_https(
     url: str, target: str
 ) -> None:
+    """On port 443, though it is written as http."""
     assert allowed_url(url, "") == (target, False)
 
 
@@ -109,7 +110,7 @@ def test_the_providers_link_is_fetched_over_https_on_port_443_though_it_is_writt
         "https://VIDEOS.example:8443/x.mp4",
     ],
 )
-def test_a_link_to_a_listed_origin_is_fetched_as_written(url: str) -> None:
+def test_a_listed_origin_is_fetched_as_written(url: str) -> None:
     assert allowed_url(url, LISTED) == (url, True)
 
 
@@ -215,7 +216,8 @@ def test_nothing_is_listed_by_an_empty_parameter() -> None:
         ("https://videos.example?key=secret", "behind its port"),
     ],
 )
-def test_a_slip_in_the_parameter_is_told_with_its_name_the_value_and_the_way_out(entry: str, why: str) -> None:
+def test_a_slip_in_the_parameter_is_told(entry: str, why: str) -> None:
+    """With its name, the value and the way out."""
     with pytest.raises(ParameterError, match="ExtraVideoHosts") as caught:
         listed_origins(f"https://fine.example, {entry}")
     said = str(caught.value)
@@ -236,7 +238,7 @@ def test_no_unit_test_reaches_a_network() -> None:
         socket.getaddrinfo(PROVIDER, 443)
 
 
-def test_the_providers_video_is_brought_whole(names: dict[str, list[str]], video: bytes) -> None:
+def test_the_video_is_brought_whole(names: dict[str, list[str]], video: bytes) -> None:
     link = f"http://{PROVIDER}/x.mp4?Signature=s"
     content, asked = fetch(link, {link.replace("http:", "https:"): (200, {"Content-Length": str(len(video))}, video)})
     assert content == video
@@ -259,9 +261,10 @@ def test_the_providers_video_is_brought_whole(names: dict[str, list[str]], video
         [PUBLIC, PRIVATE],
     ],
 )
-def test_a_name_that_leads_to_a_private_address_is_refused_before_anything_is_sent(
+def test_a_private_address_is_refused(
     names: dict[str, list[str]], addresses: list[str]
 ) -> None:
+    """Before anything is sent."""
     names[PROVIDER] = addresses
     said, asked = refused(f"http://{PROVIDER}/x.mp4?Signature=secret", {})
     assert "private address" in said
@@ -309,16 +312,16 @@ def test_a_name_that_leads_to_a_private_address_is_refused_before_anything_is_se
         "100::1",
     ],
 )
-def test_no_address_but_a_public_one_is_connected_to(address: str) -> None:
+def test_no_public_address(address: str) -> None:
     assert not is_public(address)
 
 
 @pytest.mark.parametrize("address", [PUBLIC, "47.95.0.1", "8.8.8.8", "2408:4002:1000::1", "2606:2800:220:1::1"])
-def test_a_public_address_is_connected_to(address: str) -> None:
+def test_a_public_address(address: str) -> None:
     assert is_public(address)
 
 
-def test_a_name_that_cannot_be_resolved_is_tried_again_later(names: dict[str, list[str]]) -> None:
+def test_an_unresolved_name(names: dict[str, list[str]]) -> None:
     assert "could not be resolved" in refused("https://gone.aliyuncs.com/x.mp4", {})[0]
 
 
@@ -328,9 +331,10 @@ def test_a_listed_origin_may_be_private(names: dict[str, list[str]], video: byte
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-def test_a_redirect_within_the_provider_is_followed_over_https(
+def test_a_redirect_within_the_provider(
     names: dict[str, list[str]], video: bytes, status: int
 ) -> None:
+    """It is followed over https."""
     first, second = f"https://{PROVIDER}/x.mp4", "https://videos.aliyuncs.com/y.mp4"
     answers = {first: (status, {"Location": "http://videos.aliyuncs.com/y.mp4"}), second: (200, {}, video)}
     assert fetch(first, answers) == (video, [first, second])
@@ -379,7 +383,7 @@ def test_redirects_without_end_are_given_up(names: dict[str, list[str]]) -> None
 
 
 @pytest.mark.parametrize("status", [204, 206, 304, 400, 403, 404, 500, 503])
-def test_any_other_answer_than_200_is_no_video(names: dict[str, list[str]], video: bytes, status: int) -> None:
+def test_only_200_is_a_video(names: dict[str, list[str]], video: bytes, status: int) -> None:
     link = f"https://{PROVIDER}/x.mp4?Signature=secret"
     said, _ = refused(link, {link: (status, {}, video)})
     assert f"HTTP {status}" in said
@@ -387,7 +391,7 @@ def test_any_other_answer_than_200_is_no_video(names: dict[str, list[str]], vide
 
 
 @pytest.mark.parametrize("error", [requests.ConnectTimeout("secret"), requests.ConnectionError("secret")])
-def test_a_failed_connection_is_told_without_the_link(names: dict[str, list[str]], error: Exception) -> None:
+def test_a_failed_connection_hides_the_link(names: dict[str, list[str]], error: Exception) -> None:
     link = f"https://{PROVIDER}/x.mp4?Signature=secret"
     said, _ = refused(link, {link: error})
     assert "connection failed" in said
@@ -397,7 +401,7 @@ def test_a_failed_connection_is_told_without_the_link(names: dict[str, list[str]
 @pytest.mark.parametrize(
     ("headers", "cut"), [({"Content-Length": "9999999"}, 0), ({}, 100), ({"Content-Length": "no number"}, 100)]
 )
-def test_a_video_that_is_not_whole_is_refused(
+def test_half_a_video_is_refused(
     names: dict[str, list[str]], video: bytes, headers: dict[str, str], cut: int
 ) -> None:
     link = f"https://{PROVIDER}/x.mp4"
@@ -407,7 +411,7 @@ def test_a_video_that_is_not_whole_is_refused(
 @pytest.mark.parametrize(
     "content", [b"", b"<!doctype html><p>403 Forbidden", b'{"code": "AccessDenied"}', b"\0" * 5000]
 )
-def test_a_page_that_was_saved_as_the_video_is_none(names: dict[str, list[str]], content: bytes) -> None:
+def test_a_page_is_no_video(names: dict[str, list[str]], content: bytes) -> None:
     link = f"https://{PROVIDER}/x.mp4"
     assert "not a whole MP4" in refused(link, {link: (200, {}, content)})[0]
 

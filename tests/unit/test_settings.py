@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from portraitcast.domain.models import MODELS, Model, Parameter
+from portraitcast.domain.models import MODELS, Model, Parameter, Value
 from portraitcast.domain.problems import Problem, ProblemError
 from portraitcast.domain.settings import (
     LINK_MAX_CHARS,
@@ -238,7 +238,7 @@ def test_a_json_with_an_audio_url_is_a_job_by_itself(data: bytes, claims: bool) 
     assert claims_voice(data) is claims
 
 
-DEFAULTS = {"style_level": "normal", "ratio": "1:1"}
+DEFAULTS: dict[str, Value] = {"style_level": "normal", "ratio": "1:1"}
 
 
 def of(

@@ -81,8 +81,11 @@ class World:
         self.calls: list[Call] = []
         self.sqs = Sqs()
         self.queue = Queue(cast("Any", self.sqs), "https://queue.example")
-        parts = [Part(name, self.calls, answers.get(name)) for name in ("ingest", "evaluate", "dispatch", "sweep")]
-        self.submit = Submit(*(cast("Any", part) for part in parts), self.queue, bucket="uploads", clock=lambda: NOW)
+        ingest, evaluate, dispatch, sweep = (
+            cast("Any", Part(name, self.calls, answers.get(name)))
+            for name in ("ingest", "evaluate", "dispatch", "sweep")
+        )
+        self.submit = Submit(ingest, evaluate, dispatch, sweep, self.queue, bucket="uploads", clock=lambda: NOW)
 
     def handle(self, message: Any) -> list[Call]:
         text = message if isinstance(message, str) else json.dumps(message)
@@ -300,7 +303,7 @@ def test_dispatch_never_fails_what_it_follows(error: Exception, caplog: pytest.L
 
 
 def test_messages_count_their_hops() -> None:
-    world = World(ingest={"scan": lambda *_: world.queue.send({"scan": "", "after": "k"})})
+    world: World = World(ingest={"scan": lambda *_: world.queue.send({"scan": "", "after": "k"})})
     world.handle({"scan": ""})
     world.handle({"scan": "", "after": "k", "hops": 7})
     assert [message["body"]["hops"] for message in world.sqs.sent] == [1, 8]
@@ -308,7 +311,7 @@ def test_messages_count_their_hops() -> None:
 
 def test_dispatching_goes_on_counting() -> None:
     """A wake-up that makes a wake-up is a chain too."""
-    world = World(dispatch={"run": lambda *_: world.queue.send({"wake": True})})
+    world: World = World(dispatch={"run": lambda *_: world.queue.send({"wake": True})})
     for message in ({"wake": True, "hops": 7}, {"wake": True, "hops": 3}, {"reconcile": ID, "hops": 99}):
         world.handle(message)
     world.submit.dispatch(ENDS_AT)
@@ -317,7 +320,7 @@ def test_dispatching_goes_on_counting() -> None:
 
 
 def test_a_chain_without_end_is_cut(caplog: pytest.LogCaptureFixture) -> None:
-    world = World(ingest={"scan": lambda *_: world.queue.send({"scan": "", "after": "k"})})
+    world: World = World(ingest={"scan": lambda *_: world.queue.send({"scan": "", "after": "k"})})
     world.handle({"scan": "", "hops": HOPS_MAX - 1})
     world.handle({"scan": "", "hops": HOPS_MAX})
     assert [message["body"]["hops"] for message in world.sqs.sent] == [HOPS_MAX]
@@ -326,7 +329,7 @@ def test_a_chain_without_end_is_cut(caplog: pytest.LogCaptureFixture) -> None:
 
 @pytest.mark.parametrize(("after", "delay"), [(1e9, MAX_DELAY), (0.2, 1), (900, 900)])
 def test_a_delay_begins_a_new_chain(after: float, delay: int) -> None:
-    world = World(ingest={"scan": lambda *_: world.queue.send({"wake": True}, after=after)})
+    world: World = World(ingest={"scan": lambda *_: world.queue.send({"wake": True}, after=after)})
     world.handle({"scan": "", "hops": HOPS_MAX})
     assert world.sqs.sent == [{"body": {"wake": True}, "after": delay}]
 
@@ -354,7 +357,7 @@ def app(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
     module.logger.clear_state()
 
 
-def serve(app: ModuleType, world: World) -> None:
+def serve(app: Any, world: World) -> None:
     """Let the function's handler work with a submit among fakes."""
     app.workflows = lambda: SimpleNamespace(submit=world.submit, queue=world.queue)
 

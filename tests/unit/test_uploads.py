@@ -6,7 +6,7 @@ import hashlib
 import unicodedata
 from dataclasses import replace
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
 from hypothesis import example, given
@@ -318,7 +318,7 @@ def test_two_keys_of_one_file(one: str, other: str, same: bool) -> None:
     ],
     ids=str,
 )
-def test_which_uploads_are_one(one: dict[str, object], other: dict[str, object], same: bool) -> None:
+def test_which_uploads_are_one(one: dict[str, Any], other: dict[str, Any], same: bool) -> None:
     """In a bucket without versions all that tells two objects apart is their ETag."""
     assert upload(**one).is_same_version(upload(**other)) is same
     assert upload(**other).is_same_version(upload(**one)) is same

@@ -60,6 +60,18 @@ class Received:
         return hops if isinstance(hops, int) and hops >= 0 else 0
 
     @property
+    def about(self) -> dict[str, str]:
+        """The ``key`` or the ``job`` that it is about, for the log."""
+        match self.body:
+            case {"Records": [{"s3": {"object": {"key": str() as key}}}, *_]}:
+                return {"key": unquote_plus(key)}
+            case {"ingest": str() as key}:
+                return {"key": key}
+            case {"reconcile": str() as job}:
+                return {"job": job}
+        return {}
+
+    @property
     def cursor(self) -> str | None:
         """Where an earlier message of its kind left off."""
         cursor = self.body.get("cursor")
