@@ -270,7 +270,9 @@ def test_every_command_is_run_by_a_test_or_needs_an_account() -> None:
     fenced = [
         block
         for page in pages
-        for language, block in re.findall(r"^ *```(\w*)\n(.*?)^ *```$", page.read_text("utf-8"), re.MULTILINE | re.DOTALL)
+        for language, block in re.findall(
+            r"^ *```(\w*)\n(.*?)^ *```$", page.read_text("utf-8"), re.MULTILINE | re.DOTALL
+        )
         if language != "json"
     ]
     known = [*COMMANDS, *NO_COMMANDS]
