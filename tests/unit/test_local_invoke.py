@@ -14,9 +14,9 @@ import pytest
 from invoke import Filler, InvokeError, Target, chosen_function, kept_away, keys_of, moved, name_of, read_event
 
 JOB = "böx/my line + 1"
-MACHINE = "arn:aws:states:us-east-1:000000000000:stateMachine:portraitcast-watch"
+MACHINE = "arn:aws:states:us-east-1:000000000000:stateMachine:portraitcast-monitor"
 REPORT = {"job": "f" * 32, "status": "rendering"}
-INPUT = {"job": "f" * 32, "attempt": 2, "task": "their-task", "watch": 3, "sent_at": 1.0, "wait_seconds": 7}
+INPUT = {"job": "f" * 32, "attempt": 2, "task": "their-task", "execution": 3, "sent_at": 1.0, "wait_seconds": 7}
 
 
 @dataclass
@@ -104,7 +104,7 @@ def test_a_task_gets_the_newest_executions_ids_and_keeps_its_times() -> None:
         "job": "f" * 32,
         "attempt": 2,
         "task": "their-task",
-        "watch": 3,
+        "execution": 3,
     }
     ended = filler(aws, REPORT).fill(read_event("deliver-execution-aborted"))
     assert ended["detail"]["executionArn"] == ended["resources"][0] == "arn:" + "f" * 32 + "-2"
@@ -113,10 +113,10 @@ def test_a_task_gets_the_newest_executions_ids_and_keeps_its_times() -> None:
 
 def test_a_job_that_is_not_far_enough_is_said_to() -> None:
     with pytest.raises(InvokeError, match="it has no report yet"):
-        filler(Aws()).fill(read_event("status-look"))
+        filler(Aws()).fill(read_event("status-poll"))
     with pytest.raises(InvokeError, match="it is rendering and has no execution yet"):
-        filler(Aws(), REPORT).fill(read_event("status-look"))
-    assert filler(Aws(), asked=False).fill(read_event("status-look")) == read_event("status-look")
+        filler(Aws(), REPORT).fill(read_event("status-poll"))
+    assert filler(Aws(), asked=False).fill(read_event("status-poll")) == read_event("status-poll")
 
 
 def test_mappings_come_back_as_they_were() -> None:
@@ -128,7 +128,7 @@ def test_mappings_come_back_as_they_were() -> None:
 
 def test_a_function_is_named_short_or_long() -> None:
     assert chosen_function("submit") == chosen_function("SubmitFunction") == "SubmitFunction"
-    with pytest.raises(InvokeError, match="Submit, Status, Deliver"):
+    with pytest.raises(InvokeError, match="Submit, Prepare, Status, Deliver"):
         chosen_function("")
     with pytest.raises(InvokeError, match="submit-voice"):
         read_event("nothing-of-the-kind")

@@ -93,10 +93,11 @@ def test_what_is_known_stands_where_it_belongs() -> None:
     assert voice is not None
     assert portrait is not None
     hidden = {"etag", "link", "asset"}
-    assert report["inputs"] == {
-        "voice": asdict(voice, hidden) | {"url": None, "changes": []},
+    for name, file in (("voice", voice), ("portrait", portrait)):
+        shown = {part: value for part, value in asdict(file).items() if part not in hidden}
+        assert report["inputs"][name] == shown | {"url": None, "changes": list(file.changes)}
     assert report["inputs"]["settings"] == [{"key": "acme/settings.json", "version": "v3", "sha256": "c" * 64}]
-    assert report["candidates"] == {"keys": ["acme/anna.png"], "count": 1}
+    assert report["candidates"] == {"keys": ["acme/anna.heic"], "count": 1}
     assert report["task"] == {
         "id": "t-1",
         "submit_time": iso(NOW - 399),
