@@ -24,7 +24,7 @@ from portraitcast.domain.matching import (
 )
 from portraitcast.domain.problems import Problem
 from portraitcast.domain.uploads import Facts, Kind
-from unit.folders import (
+from unit.upload_bucket import (
     EXT,
     FACE,
     JSON,
