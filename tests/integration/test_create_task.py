@@ -84,7 +84,7 @@ ACCOUNT = [
 ]
 # What is no code of the account's, and befalls every job all the same: a wrong base address, a service that changed.
 EVERY_JOBS = [
-    (400, "InvalidParameter", "url error, please check url！"),
+    (400, "InvalidParameter", "url error, please check url\uff01"),
     (400, "InvalidParameter", "Required parameter(s) missing or invalid, please check the request parameters."),
     (400, "InvalidParameter", "An odd word that nobody has seen."),
     (400, "BadRequest.IllegalInput", "The request is not valid."),

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 CLOCK_MARGIN: Final = 60.0  # s; the provider's clock against ours, when its list is compared with a create's time
-UNPROVEN_MARGIN: Final = 600.0  # s; the same while no known task shows how far the provider's clock is ahead
+UNPROVEN_MARGIN: Final = 600.0  # s, ours; the same while no known task shows how far the provider's clock is ahead
 SECOND_LOOK: Final = 5  # the second look comes at five times ReconcileSeconds
 LOOK_SECONDS: Final = 75.0  # ours: a look at the whole list, page by page
 GIVE_UP_SECONDS: Final = 3600.0  # ours: no look has counted for so long: a person must decide
@@ -135,7 +135,8 @@ class ReconcileCreate:
         candidates = self._candidates(account, create, tasks, skew, CLOCK_MARGIN)
         if not known and not candidates:
             # Nothing proves the provider's clock: what is a little outside the time is left to a person.
-            if perhaps := self._candidates(account, create, tasks, skew, UNPROVEN_MARGIN):
+            perhaps = self._candidates(account, create, tasks, skew, UNPROVEN_MARGIN)
+            if perhaps:
                 return Ambiguous(job, tuple(perhaps))
         if len(candidates) == 1 and job.voice_seconds is not None:
             return Taken(job, create, candidates[0], certain=False)
