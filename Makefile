@@ -1,7 +1,7 @@
 # Everything is installed into .venv/ in this checkout, once; nothing outside it is touched.
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: audit sbom check-service help demo local examples test test-fuzz test-unit test-integration test-e2e test-page test-chaos chaos storm bench fuzz lint format lock pause resume build deploy clean
+.PHONY: states audit sbom help demo local examples test test-fuzz test-sam test-unit test-media test-integration test-e2e test-page test-chaos chaos storm bench fuzz lint format lock pause resume invoke build deploy clean
 
 # The first Python here that is new enough; or PYTHON=/path/to/python3.12
 ifeq ($(origin PYTHON),undefined)
@@ -20,10 +20,11 @@ demo: ## one video on this machine: [PORTRAIT=file] [VOICE=file]
 	$(INSTALL) engine runtime
 	@.venv/engine/bin/python local/demo.py
 
-local: ## the stack on this machine until Ctrl-C: [PARAMS="Name=value …"], DASHSCOPE_BASE_URL, DASHSCOPE_API_KEY
+local: ## the stack on this machine until Ctrl-C: [PARAMS="Name=value …"] [DOCKER=1], DASHSCOPE_BASE_URL, DASHSCOPE_API_KEY
 	$(INSTALL) engine runtime
 	@.venv/engine/bin/python local/run.py
 
+.PHONY: check-service
 check-service: ## does the real service do what we take for granted? free, but for CHECK_PORTRAIT=file [MODEL=emo-v1]
 	$(INSTALL) test
 	@PYTHONPATH=layers/portraitcast .venv/test/bin/python local/check_service.py
@@ -32,11 +33,24 @@ examples: ## a real report of every state into docs/examples/
 	$(INSTALL) engine runtime
 	@.venv/engine/bin/python local/examples.py
 
-test: test-unit test-fuzz test-integration test-e2e test-chaos ## all tests
+states: ## a job's states and transitions into docs/states.md
+	$(INSTALL) test
+	@.venv/test/bin/python local/states.py
+
+test: export DOCKER ?= 0
+# Measured only here, and judged at the end: what a single folder of tests runs says little.
+test: COVERAGE = --cov --cov-report= --cov-fail-under=0
+test: test-unit test-media test-fuzz test-integration test-e2e test-sam test-chaos ## all tests, and which share of the product they run
+	@.venv/test/bin/python -m coverage combine --quiet .test/coverage
+	@.venv/test/bin/python -m coverage report
 
 test-unit: ## rules and branches, without a network
 	$(INSTALL) test
-	.venv/test/bin/python -m pytest tests/unit -q -n 2
+	COVERAGE_FILE=.test/coverage/all.unit .venv/test/bin/python -m pytest tests/unit -q -n 2 $(COVERAGE)
+
+test-media: ## real sounds, pictures and videos, through the decoders
+	$(INSTALL) test
+	.venv/test/bin/python -m pytest tests/media -q -n 2
 
 test-fuzz: ## hostile bytes for every parser: a moment of fuzz
 	$(INSTALL) test
@@ -44,16 +58,20 @@ test-fuzz: ## hostile bytes for every parser: a moment of fuzz
 
 fuzz: ## 200,000 hostile inputs for every parser, guided by what they reach [PARSERS="voices keys"] [RUNS=n]
 	$(INSTALL) fuzz || { echo "make fuzz is atheris, which comes for Linux on x86-64 and Python 3.11 to 3.14; make test-fuzz runs everywhere" >&2; exit 1; }
-	@for parser in $(or $(PARSERS),pictures voices videos settings keys messages provider); do echo "fuzzing $$parser"; \
+	@for parser in $(or $(PARSERS),$$(.venv/fuzz/bin/python tests/fuzz/cover.py)); do echo "fuzzing $$parser"; \
 	    .venv/fuzz/bin/python tests/fuzz/cover.py $$parser -runs=$(or $(RUNS),200000) || exit 1; done
 
 test-integration: ## adapters against moto and the simulator
 	$(INSTALL) test
-	.venv/test/bin/python -m pytest tests/integration -q -n 2
+	COVERAGE_FILE=.test/coverage/all.integration .venv/test/bin/python -m pytest tests/integration -q -n 2 $(COVERAGE)
 
 test-e2e: ## the deployed template on the local engine
 	$(INSTALL) test engine runtime
 	.venv/test/bin/python -m pytest tests/e2e -q -n 2 --ignore tests/e2e/test_page.py
+
+test-sam: ## every event file by sam remote invoke, and in containers where Docker answers (DOCKER=0 leaves them out)
+	$(INSTALL) test engine runtime sam
+	.venv/test/bin/python -m pytest tests/sam -q
 
 test-page: ## the page in a real Chromium (not part of make test: needs chromium and chromedriver)
 	@command -v chromedriver >/dev/null || { echo "Chromium and its driver are missing. Debian: apt install chromium chromium-driver" >&2; exit 1; }
@@ -72,15 +90,19 @@ storm: ## 300 voices at once, three ways, and a thousand (an hour; leave the mac
 	$(INSTALL) test engine runtime
 	.venv/test/bin/python -m pytest tests/chaos/test_storm.py --full -q -s
 
-bench: ## measure: docs/benchmarks.md [PART=waits] (a quarter of an hour; leave the machine alone)
+bench: ## measure: docs/benchmarks.md [PART=polling] (a quarter of an hour; leave the machine alone)
 	$(INSTALL) test engine runtime
-	@PYTHONPATH=local:layers/portraitcast .venv/test/bin/python -m bench $(PART)
+	@PYTHONPATH=local:layers/portraitcast:layers/media .venv/test/bin/python -m bench $(PART)
 
 lint: ## ruff, mypy, cfn-lint, checkov, sam validate
 	$(INSTALL) lint sam checkov
 	.venv/lint/bin/python -m ruff check
 	.venv/lint/bin/python -m ruff format --check
-	.venv/lint/bin/python -m mypy layers/portraitcast/portraitcast
+	.venv/lint/bin/python -m mypy layers/portraitcast/portraitcast functions/submit/app.py functions/status/app.py functions/deliver/app.py local
+	.venv/lint/bin/python -m mypy layers/media/portraitcast_media functions/prepare/app.py
+	@for tests in unit fuzz integration e2e chaos; do echo "mypy tests/$$tests"; \
+	    case $$tests in unit|fuzz) beside=;; *) beside=tests/$$tests;; esac; \
+	    MYPYPATH=$$beside .venv/lint/bin/python -m mypy --config-file tests/mypy.ini --cache-dir .mypy_cache/$$tests tests/$$tests || exit 1; done
 	.venv/lint/bin/cfn-lint template.yaml
 	.venv/checkov/bin/checkov --config-file .checkov.yaml --file template.yaml
 	AWS_DEFAULT_REGION=us-east-1 .venv/sam/bin/sam validate --lint
@@ -96,7 +118,7 @@ lock: ## choose new versions: locks/ and the layer's requirements.txt
 
 audit: ## known vulnerabilities of all locked packages (asks a database on the network)
 	$(INSTALL) audit
-	@for lock in layers/portraitcast/requirements.txt locks/*.txt; do echo "$$lock"; \
+	@for lock in layers/*/requirements.txt locks/*.txt; do echo "$$lock"; \
 	    .venv/audit/bin/pip-audit --strict --require-hashes --disable-pip -r $$lock || { \
 	    echo "audit: something was found, or the database could not be asked: see above" >&2; exit 1; }; done
 
@@ -112,12 +134,17 @@ resume: ## start new videos again
 	$(INSTALL) engine
 	@.venv/engine/bin/python local/pause.py resume
 
-build: ## sam build (needs the runtime's Python)
-	$(INSTALL) sam
-	.venv/sam/bin/sam build
+invoke: ## one event to one function: F=Submit E=submit-voice [JOB=acme/line-01] [DOCKER=1] [STACK=name]
+	$(INSTALL) engine sam
+	@.venv/engine/bin/python local/invoke.py
 
-deploy: build ## sam build && sam deploy, to your AWS account
-	.venv/sam/bin/sam deploy
+build: ## sam build (needs the runtime's Python): [ARCHITECTURE=x86_64]
+	$(INSTALL) sam
+	@.venv/sam/bin/python local/sam.py build
+
+deploy: ## sam build && sam deploy, to your AWS account: [ARCHITECTURE=x86_64] [PARAMS="Name=value …"]
+	$(INSTALL) sam
+	@.venv/sam/bin/python local/sam.py deploy
 
 clean: ## forget what was installed and built
 	rm -rf .venv .local .demo .test .bench .fuzz .aws-sam .pytest_cache .mypy_cache .ruff_cache .hypothesis

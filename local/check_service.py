@@ -183,8 +183,8 @@ class Checker:
         models = {str(row.get("model_name")) for row in rows}
         self._judge("list-model", models == {self._model.name}, ", ".join(sorted(models)))
         row = rows[0]
-        created = [each.get("gmt_create") for each in rows]
-        whole = all(isinstance(each, int) for each in created)
+        created = [each["gmt_create"] for each in rows if isinstance(each.get("gmt_create"), int)]
+        whole = len(created) == len(rows)
         agreed = whole and isinstance(row.get("task_id"), str) and isinstance(row.get("request_id"), str)
         self._judge("list-row", agreed, ", ".join(sorted(row)))
         if not whole:

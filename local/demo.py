@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import av
 
+from assets import PORTRAIT_SUFFIXES, VOICE_SUFFIXES, picture_asset
 from page import still
 from run import ROOT, RunError, ended_by_signals, exit_code, stack_up, work_folder
 
@@ -21,16 +22,14 @@ if TYPE_CHECKING:
     from run import Run
 
 SAMPLES = ROOT / "local" / "samples"
-PORTRAITS = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
-VOICES = (".mp3", ".wav")
 # Waits that suit one pair and a service that answers at once; the defaults suit AWS and the real service.
 PARAMETERS = {
-    "MinWaitSeconds": "1",
-    "MaxWaitSeconds": "2",
+    "MinPollSeconds": "1",
+    "MaxPollSeconds": "2",
     "PairSeconds": "1",
     "SettleSeconds": "1",
-    "LookSeconds": "1",
-    "HoldSeconds": "1",
+    "ReconcileSeconds": "1",
+    "BreakerSeconds": "1",
 }
 GUARD_SECONDS = 300  # ours: no voice that the service takes needs a third of it here
 ENDS = ("done", "rejected", "failed", "withdrawn")
@@ -45,13 +44,13 @@ def say_with_time(started: float) -> Callable[[str], None]:
     return say
 
 
-def chosen_file(variable: str, sample: str, suffixes: tuple[str, ...]) -> Path:
+def chosen_file(variable: str, sample: str, suffixes: frozenset[str]) -> Path:
     """Return the file that an environment variable names, or the bundled sample; RunError if it can't be used."""
     path = Path(os.environ.get(variable) or SAMPLES / sample).expanduser().resolve()
     if not path.is_file() or not os.access(path, os.R_OK):
         raise RunError(f"{variable}: there is no readable file {path}")
     if path.suffix.lower() not in suffixes:
-        raise RunError(f"{variable}: {path.name} is none of {' '.join(suffixes)}")
+        raise RunError(f"{variable}: {path.name} is none of {' '.join(sorted(suffixes))}")
     return path
 
 
@@ -124,14 +123,22 @@ def make_video(run: Run, portrait: Path, voice: Path, say: Callable[[str], None]
     s3.download_file(run.outputs["results_bucket"], report["video"]["key"], str(target))
     (run.work / f"{voice.stem}.json").write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", "utf-8")
     say(f"video: {describe_video(target)}")
-    write_page(run.work, report, portrait, target)
+    write_page(run, report, portrait, target)
     return target
 
 
-def write_page(work: Path, report: dict[str, Any], portrait: Path, video: Path) -> None:
-    """Write ``index.html``, which shows the job, with the portrait beside it; the video is there already."""
-    beside = work / f"{video.stem}{portrait.suffix}"
-    shutil.copyfile(portrait, beside)
+def write_page(run: Run, report: dict[str, Any], portrait: Path, video: Path) -> None:
+    """Write ``index.html``, which shows the job, with the portrait beside it; the video is there already.
+
+    A portrait of a kind that browsers don't know is shown as prepare has made it.
+    """
+    work, s3 = run.work, run.client("s3")
+    asset = picture_asset(s3, run.outputs["work_bucket"], report["inputs"]["portrait"]["sha256"])
+    beside = work / f"{video.stem}{'.jpg' if asset else portrait.suffix}"
+    if asset:
+        s3.download_file(run.outputs["work_bucket"], asset, str(beside))
+    else:
+        shutil.copyfile(portrait, beside)
     (work / "index.html").write_text(still(report, beside.name, video.name), "utf-8")
 
 
@@ -139,8 +146,8 @@ def demo() -> None:
     """Make one video on this machine and say where it is."""
     say = say_with_time(time.monotonic())
     with ended_by_signals() as check, work_folder(ROOT / ".demo") as work:
-        portrait = chosen_file("PORTRAIT", "portrait.png", PORTRAITS)
-        voice = chosen_file("VOICE", "voice.mp3", VOICES)
+        portrait = chosen_file("PORTRAIT", "portrait.png", PORTRAIT_SUFFIXES)
+        voice = chosen_file("VOICE", "voice.mp3", VOICE_SUFFIXES)
         with stack_up(work, PARAMETERS, say=say) as run:
             try:
                 video = make_video(run, portrait, voice, say, check)

@@ -8,12 +8,24 @@ reach into MiniStack's internals, so another version stops here, loudly, and not
 from __future__ import annotations
 
 import importlib.metadata
+import ipaddress
+import json
 import os
 import sys
 import threading
 from typing import Any
 
+from engine_logs import keep_saved_queries, take_logged_metrics
+from engine_queues import ask_queue_policies, move_messages
+from engine_recursion import (
+    count_invocations,
+    keep_trace_with_messages,
+    obey_recursive_loop,
+    stop_loops_through_queues,
+)
+
 VERSION = "1.5.33"  # the version that the corrections below were written and tested against
+LENT = "sam-local"  # name of the sessions in which functions' roles are lent to containers
 INVOCATIONS_AT_ONCE = 8  # ours: interpreters that two cores start and run without starving each other
 
 
@@ -85,7 +97,8 @@ def refer_to_secrets_by_arn(handlers: dict[str, dict[str, Any]], secrets: Any) -
     create, update, delete = secret["create"], secret["update"], secret["delete"]
 
     def name_of(arn: str) -> str:
-        return next(name for name, record in secrets._secrets.items() if record["ARN"] == arn)
+        name: str = next(name for name, record in secrets._secrets.items() if record["ARN"] == arn)
+        return name
 
     def create_by_arn(*args: Any) -> Any:
         _, attributes = create(*args)
@@ -101,23 +114,11 @@ def refer_to_secrets_by_arn(handlers: dict[str, dict[str, Any]], secrets: Any) -
     secret.update(create=create_by_arn, update=update_by_arn, delete=delete_by_arn)
 
 
-def keep_saved_queries(handlers: dict[str, dict[str, Any]]) -> None:
-    """Take ``AWS::Logs::QueryDefinition``, which MiniStack doesn't know: nothing of the stack asks a saved query."""
-
-    def create(logical_id: str, _properties: Any, stack_name: str) -> Any:
-        return f"{stack_name}-{logical_id}", {}
-
-    def update(physical_id: str, _old: Any, _new: Any, _stack_name: str) -> Any:
-        return physical_id, {}
-
-    handlers["AWS::Logs::QueryDefinition"] = {"create": create, "update": update, "delete": lambda *_: None}
-
-
 def count_loopback_as_tls(evaluator: Any) -> None:
     """Answer ``aws:SecureTransport`` with true.
 
-    The engine listens on 127.0.0.1 only, where plain HTTP leaves no machine; otherwise the stack's own TLS-only
-    policies refuse every call that a function makes.
+    The engine listens at addresses of this machine's own only, so plain HTTP leaves no machine; otherwise the stack's
+    own TLS-only policies refuse every call that a function makes.
     """
     resolve = evaluator._resolve_condition_key
 
@@ -127,24 +128,80 @@ def count_loopback_as_tls(evaluator: Any) -> None:
     evaluator._resolve_condition_key = resolve_secure
 
 
+def keep_service_roles(evaluator: Any) -> None:
+    """Refuse a role that trusts a service to everybody who isn't one, as AWS does; MiniStack gives it to any caller.
+
+    The account's root gets it in a session named `LENT`: in place of the Lambda service, for SAM CLI's containers
+    (local/env_file.py), which so have the rights of the deployed function and no others.
+    """
+    trusts = evaluator.evaluate_trust_policy
+
+    def trusts_as_named(document: Any, caller: str, context: Any) -> bool:
+        session = (context.service_context or {}).get("sts:rolesessionname")
+        lent = session == LENT and caller.endswith(":root")
+        return bool(trusts(document if lent else without_services(document), caller, context))
+
+    evaluator.evaluate_trust_policy = trusts_as_named
+
+
+def without_services(document: Any) -> dict[str, Any]:
+    """Return a trust policy without the services that it names."""
+    trust = json.loads(document) if isinstance(document, str) else dict(document)
+    statements = trust.get("Statement", [])
+    kept = []
+    for statement in [statements] if isinstance(statements, dict) else statements:
+        principal = statement.get("Principal")
+        if isinstance(principal, dict):
+            principal = {kind: names for kind, names in principal.items() if kind != "Service"}
+        if principal:
+            kept.append({**statement, "Principal": principal})
+    return {**trust, "Statement": kept}
+
+
+def check_address(host: str) -> None:
+    """Exit with a sentence unless `host` is one address of this machine's: the engine verifies no signatures."""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        address = None
+    if address is None or address.is_unspecified or not address.is_private:
+        sys.exit(f"BIND_HOST must be 127.0.0.1 or the address of a network inside this machine, not {host!r}")
+
+
 def main() -> None:
     """Correct MiniStack and serve until told to end."""
     check_version()
-    if os.environ.get("BIND_HOST") != "127.0.0.1":
-        sys.exit("the local engine must be bound to 127.0.0.1 (BIND_HOST)")
+    check_address(os.environ.get("BIND_HOST", ""))
 
     # Imported here: importing reads the environment, and only the engine's Python has the package.
     from ministack import app  # noqa: PLC0415
     from ministack.core import iam_evaluator  # noqa: PLC0415
-    from ministack.services import lambda_svc, secretsmanager, stepfunctions  # noqa: PLC0415
+    from ministack.services import (  # noqa: PLC0415
+        cloudwatch,
+        cloudwatch_logs,
+        eventbridge,
+        lambda_svc,
+        secretsmanager,
+        sqs,
+        stepfunctions,
+    )
     from ministack.services.cloudformation import provisioners  # noqa: PLC0415
 
     bound_invocations(lambda_svc)
     name_throttles(stepfunctions)
     read_concurrency_as_number(provisioners._RESOURCE_HANDLERS)
     refer_to_secrets_by_arn(provisioners._RESOURCE_HANDLERS, secretsmanager)
-    keep_saved_queries(provisioners._RESOURCE_HANDLERS)
     count_loopback_as_tls(iam_evaluator)
+    keep_service_roles(iam_evaluator)
+
+    count_invocations(lambda_svc)
+    keep_trace_with_messages(sqs)
+    stop_loops_through_queues(lambda_svc, sqs)
+    obey_recursive_loop(provisioners._RESOURCE_HANDLERS, lambda_svc)
+    ask_queue_policies(eventbridge, sqs)
+    move_messages(sqs)
+    keep_saved_queries(provisioners._RESOURCE_HANDLERS, cloudwatch_logs)
+    take_logged_metrics(lambda_svc, cloudwatch)
     app.main()
 
 

@@ -1,6 +1,6 @@
 """Write the lock files: ``make lock``. The only step that chooses versions.
 
-``locks/<group>.txt`` for each group of pyproject.toml, and the layer's ``requirements.txt``, all with hashes and
+``locks/<group>.txt`` for each group of pyproject.toml, and the layers' ``requirements.txt``, all with hashes and
 without the name of an index, so that a mirror serves as well.
 """
 
@@ -16,6 +16,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 LAYER = ROOT / "layers" / "portraitcast"
+MEDIA_LAYER = ROOT / "layers" / "media"
 LAMBDA_PYTHON = "3.13"  # template.yaml, Globals.Function.Runtime
 COMPILE = [
     sys.executable,
@@ -86,13 +87,21 @@ def lock_layer() -> None:
     (LAYER / "requirements.txt").write_text("\n".join(lines) + "\n")
 
 
+def lock_media_layer() -> None:
+    """Lock the media layer with the hashes of all wheels: Lambda's on either processor, and this machine's."""
+    source, target = (str((MEDIA_LAYER / f"requirements.{suffix}").relative_to(ROOT)) for suffix in ("in", "txt"))
+    command = [*COMPILE, "--quiet", "--universal", "--python-version", "3.11", source, "--output-file", target]
+    subprocess.run(command, cwd=ROOT, check=True)
+
+
 def main() -> None:
-    """Lock every group and the layer."""
+    """Lock every group and the layers."""
     for group in tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"]:
         print(f"locking {group}", flush=True)
         lock_group(group)
-    print("locking the layer", flush=True)
+    print("locking the layers", flush=True)
     lock_layer()
+    lock_media_layer()
 
 
 if __name__ == "__main__":

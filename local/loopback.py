@@ -1,4 +1,4 @@
-"""What the servers on this machine share: they are at 127.0.0.1 unless told otherwise, and let go of everything."""
+"""What the servers on this machine share: they are at 127.0.0.1 unless told, and let go of all when they end."""
 
 from __future__ import annotations
 
@@ -11,17 +11,11 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from http.server import BaseHTTPRequestHandler
 
-HOST: Final = "127.0.0.1"  # neither the page nor the simulator's control address asks for a key
+HOST: Final = "127.0.0.1"
 
 
 class LoopbackServer(ThreadingHTTPServer):
-    """A server on a port of this machine (0 takes a free one) that knows its open connections.
-
-    Parameters
-    ----------
-    host
-        The address it is bound to: 127.0.0.1, or one that only containers of this machine reach.
-    """
+    """A server on a port of this machine (0 takes a free one) that knows its open connections."""
 
     daemon_threads = True
 
@@ -44,6 +38,10 @@ class LoopbackServer(ThreadingHTTPServer):
         """Show what went wrong; a client that leaves in the middle is no error of ours."""
         if not isinstance(sys.exception(), ConnectionError | TimeoutError):
             super().handle_error(request, client_address)
+
+    def is_own(self, address: str) -> bool:
+        """Say whether a client is on this machine: it comes from the address that it goes to, or from loopback."""
+        return address in {HOST, self.server_address[0]}
 
     def cut(self) -> None:
         """End the connections that are still open."""

@@ -12,9 +12,11 @@ import hashlib
 import io
 import json
 import os
+import platform
 import re
 import shutil
 import subprocess
+import sys
 import tempfile
 import zipfile
 from dataclasses import dataclass
@@ -141,6 +143,11 @@ def _install_into(folder: Path, requirements: Path, python: Path) -> None:
         target.rename(folder)
 
 
+def this_machine() -> str:
+    """Return this machine's processor under Lambda's name."""
+    return {"aarch64": "arm64", "amd64": "x86_64"}.get(platform.machine().lower(), platform.machine().lower())
+
+
 def sam_cli(template: dict[str, Any]) -> tuple[Path, str] | None:
     """Return SAM CLI and the PATH to run it with, or None unless it and the template's Python are both here."""
     found = shutil.which("sam", path=f"{VENVS / 'sam' / 'bin'}:{os.environ.get('PATH', '')}")
@@ -153,8 +160,8 @@ def sam_cli(template: dict[str, Any]) -> tuple[Path, str] | None:
 
 
 def build_with_sam(root: Path, sam: Path, work: Path) -> Build:
-    """Build with ``sam build`` into `work`."""
-    out = work / "sam-build"
+    """Build with ``sam build`` into `work`, for this machine's processor."""
+    out, machine = work / "sam-build", this_machine()
     command = [
         str(sam),
         "build",
@@ -164,8 +171,11 @@ def build_with_sam(root: Path, sam: Path, work: Path) -> Build:
         str(work / "sam-cache"),
         "--template",
         str(root / "template.yaml"),
+        "--parameter-overrides",
+        f"Architecture={machine}",
     ]
-    environment = {**os.environ, "SAM_CLI_TELEMETRY": "0", "AWS_DEFAULT_REGION": "us-east-1"}
+    told = {"ARCHITECTURE": machine, "SAM_CLI_TELEMETRY": "0", "AWS_DEFAULT_REGION": "us-east-1"}
+    environment = {**os.environ, **told}
     done = subprocess.run(
         command, capture_output=True, text=True, env=environment, cwd=root, timeout=SAM_CLI_SECONDS, check=False
     )
@@ -176,10 +186,19 @@ def build_with_sam(root: Path, sam: Path, work: Path) -> Build:
     return Build(template, code, "built with `sam build`")
 
 
+def fits(built: Build, python: tuple[int, int]) -> bool:
+    """Say whether a Python of this version can import all that was built: compiled modules are for one version each."""
+    other = re.compile(rf"\.cpython-(?!{python[0]}{python[1]}-)\d+-")
+    folders = [folder for folders in built.code.values() for folder in folders]
+    return not any(other.search(path.name) for folder in folders for path in folder.rglob("*.so"))
+
+
 def build(root: Path, work: Path, *, try_sam: bool) -> Build:
-    """Build functions and layer: with SAM CLI if `try_sam` and it is here with the runtime's Python, else with pip."""
+    """Build functions and layers: with SAM CLI if `try_sam`, it is here and its output runs here; else with pip."""
     found = sam_cli(read_template(root / "template.yaml")) if try_sam else None
-    return build_with_sam(root, found[0], work) if found else build_with_pip(root)
+    built = build_with_sam(root, found[0], work) if found else None
+    # the environments of a run are made by one Python: .venv/runtime has the version of this process
+    return built if built and fits(built, sys.version_info[:2]) else build_with_pip(root)
 
 
 # ---------------------------------------------------------------- Zips and the packaged template
@@ -237,7 +256,7 @@ def package(
     beside
         Modules that a test lays beside the layer's, file name → content; they are no part of the layer.
     """
-    template = json.loads(json.dumps(built.template))
+    template: dict[str, Any] = json.loads(json.dumps(built.template))
     defaults = template.get("Globals", {}).get("Function", {})
     for name, properties in resources(template, "LayerVersion").items():
         properties["ContentUri"] = upload(zipped(layer_files(built, name)), ".zip")
@@ -247,7 +266,7 @@ def package(
         if not re.fullmatch(r"python3\.\d+", str(runtime)):
             raise PackageError(f"{name}: the local run knows Python functions only, not Runtime {runtime}")
         files = files_of(built.code[name])
-        for layer in properties.get("Layers", defaults.get("Layers", [])):
+        for layer in [*defaults.get("Layers", []), *properties.get("Layers", [])]:
             files |= {f".opt/{path}": content for path, content in layer_files(built, layer["Ref"]).items()}
         files |= {f".opt/python/{name}": (content, 0o644) for name, content in (beside or {}).items()}
         files["bootstrap"] = (bootstrap(runtime, runtime_python), 0o755)

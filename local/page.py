@@ -22,6 +22,7 @@ from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from assets import picture_asset
 from loopback import LoopbackServer
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     Report = dict[str, Any]
 
 HTML: Final = (Path(__file__).parent / "page.html").read_text("utf-8")
-SCHEMA: Final = "portraitcast.domain.report/1"
+SCHEMA: Final = "portraitcast.report/1"
 MOST: Final = 200  # ours: jobs shown, the newest; a browser is still quick with that many
 REPORT_BYTES: Final = 256 * 1024  # a report is an event's detail too (Amazon EventBridge, "PutEvents": 256 KB)
 UPLOAD_BYTES: Final = 64 * 1024 * 1024  # ours: more than any file that a job takes (pictures 50 MB)
@@ -38,12 +39,15 @@ KEY_BYTES: Final = 1024  # Amazon S3, "Naming Amazon S3 objects"
 LOOK_SECONDS: Final = 0.5  # ours: however many browsers ask, the buckets are looked at no more often
 REST: Final = 4  # ours: looks at a full bucket take a fifth of the time at most; the rest is the stack's
 CHUNK: Final = 64 * 1024
+SHA256: Final = re.compile("[0-9a-f]{64}")
 FOR_EVER: Final = "private, max-age=86400, immutable"  # the link names the version, so the content never changes
 PICTURES: Final = {  # the beginning of a file → its type
     rb"\x89PNG\r\n\x1a\n": "image/png",
     rb"\xff\xd8\xff": "image/jpeg",
     rb"BM": "image/bmp",
     rb"RIFF....WEBP": "image/webp",
+    rb"GIF8[79]a": "image/gif",
+    rb"....ftypavi[fs]": "image/avif",
 }
 
 
@@ -89,7 +93,7 @@ def still(report: Report, portrait: str, video: str) -> str:
 def shown(report: Report) -> dict[str, Any]:
     """Return a report with links to its portrait and its video, None where there is none in the buckets."""
     portrait, video = report["inputs"]["portrait"] or {}, report["video"]
-    query = {"key": portrait.get("key"), "version": portrait.get("version") or ""}
+    query = {name: portrait.get(name) or "" for name in ("key", "version", "sha256")}
     return {
         "report": report,
         "portrait": f"/portrait?{urlencode(query)}" if portrait.get("key") else None,
@@ -177,9 +181,10 @@ class Jobs:
 class Server(LoopbackServer):
     """The page's server, on a free port, with what its handlers need."""
 
-    def __init__(self, s3: Any, upload_bucket: str, results_bucket: str) -> None:
+    def __init__(self, s3: Any, upload_bucket: str, results_bucket: str, work_bucket: str) -> None:
         super().__init__(0, Handler)
         self.s3, self.upload_bucket, self.results_bucket = s3, upload_bucket, results_bucket
+        self.work_bucket = work_bucket
         self.jobs = Jobs(s3, upload_bucket, results_bucket)
         self.policy = policy("'self'") + "; frame-ancestors 'none'"
 
@@ -247,20 +252,25 @@ class Handler(BaseHTTPRequestHandler):
             self._answer(200, "application/json", body, headers)
 
     def _portrait(self, query: dict[str, str]) -> None:
+        """Send a portrait, or, of a kind that browsers don't know, what prepare has made of it."""
         key, version = query.get("key"), {"VersionId": query["version"]} if query.get("version") else {}
-        if not key:
-            self._say(404, "This is no picture.")
+        if key and self._send_picture(self.server.s3.get_object(Bucket=self.server.upload_bucket, Key=key, **version)):
             return
-        found = self.server.s3.get_object(Bucket=self.server.upload_bucket, Key=key, **version)
+        sha256 = query.get("sha256", "")
+        asset = picture_asset(self.server.s3, self.server.work_bucket, sha256) if SHA256.fullmatch(sha256) else None
+        if not asset or not self._send_picture(self.server.s3.get_object(Bucket=self.server.work_bucket, Key=asset)):
+            self._say(404, "This is no picture.")
+
+    def _send_picture(self, found: dict[str, Any]) -> bool:
+        """Send an object that is a picture for a browser; False, and nothing sent, for any other."""
         with contextlib.closing(found["Body"]) as body:
             start = body.read(12)
             kind = picture_type(start)
-            if not kind:
-                self._say(404, "This is no picture.")
-                return
-            headers = {"Content-Length": str(found["ContentLength"]), "Cache-Control": FOR_EVER}
-            self._start(200, {"Content-Type": kind, **headers})
-            self._send(start, body)
+            if kind:
+                headers = {"Content-Length": str(found["ContentLength"]), "Cache-Control": FOR_EVER}
+                self._start(200, {"Content-Type": kind, **headers})
+                self._send(start, body)
+        return kind is not None
 
     def _video(self, query: dict[str, str]) -> None:
         key = query.get("key", "")
@@ -340,15 +350,16 @@ class Handler(BaseHTTPRequestHandler):
 
 
 @contextlib.contextmanager
-def serve(s3: Any, upload_bucket: str, results_bucket: str) -> Iterator[str]:
+def serve(s3: Any, upload_bucket: str, results_bucket: str, work_bucket: str) -> Iterator[str]:
     """Serve the page of a stack; yield its address.
 
     Parameters
     ----------
     s3
-        A boto3 client that may list and read the results bucket, read the upload bucket, and put into it.
+        A boto3 client that may list and read the results bucket, read the upload bucket, put into it, and list
+        and read the work bucket.
     """
-    with Server(s3, upload_bucket, results_bucket) as server:
+    with Server(s3, upload_bucket, results_bucket, work_bucket) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.1}, name="page", daemon=True)
         thread.start()
         try:

@@ -29,18 +29,21 @@ from urllib.parse import urlsplit
 import boto3
 from botocore.config import Config
 
+from containers import DockerError, gateway
+from env_file import RENEW_SECONDS, function_variables
 from install import InstallError
-from package import PackageError, build, package, read_template, uploader
+from package import PackageError, build, package, read_template, resources, uploader
 from page import serve
-from stack import StackError, deploy
+from stack import StackError, deploy, resource_names
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterator, Mapping
     from types import FrameType
 
     Say = Callable[[str], None]
 
 ROOT = Path(__file__).resolve().parent.parent
+HOST = "127.0.0.1"
 REGION = "us-east-1"
 ACCOUNT = "000000000000"
 STACK = "portraitcast"
@@ -49,16 +52,17 @@ END_SECONDS = 10  # ours: after that a process is killed outright
 OUTPUTS = {  # our names (README.md) → the stack's outputs
     "upload_bucket": "UploadBucket",
     "results_bucket": "ResultsBucket",
+    "work_bucket": "WorkBucket",
     "topic_arn": "TopicArn",
     "operator_topic_arn": "OperatorTopicArn",
     "event_bus": "EventBusName",
     "state_machine_arn": "StateMachineArn",
     "table": "TableName",
     "uploads_queue_url": "UploadsQueueUrl",
+    "media_queue_url": "MediaQueueUrl",
     "dead_letter_queue_url": "DeadLetterQueueUrl",
     "api_key_secret_arn": "ApiKeySecretArn",
 }
-FUNCTIONS = {"submit": "SubmitFunctionName", "status": "StatusFunctionName", "deliver": "DeliverFunctionName"}
 
 
 class RunError(Exception):
@@ -66,7 +70,12 @@ class RunError(Exception):
 
 
 class Ended(BaseException):
-    """Somebody ended the run (SIGINT, SIGTERM, the end of make). No Exception, so nothing on the way swallows it."""
+    """Somebody ended the run (a signal, the end of make). No Exception, so nothing on the way swallows it."""
+
+
+def function_names(template: dict[str, Any]) -> dict[str, str]:
+    """Return our name → logical id of the template's functions: ``submit`` → ``SubmitFunction``."""
+    return {logical_id.removesuffix("Function").lower(): logical_id for logical_id in resources(template, "Function")}
 
 
 # ---------------------------------------------------------------- The video service
@@ -201,8 +210,8 @@ class Process:
             self._process.stdout.close()
 
 
-def simulator(work: Path, stack: contextlib.ExitStack, processes: list[Process]) -> Provider:
-    """Start the bundled EMO simulator; it ends with `stack`."""
+def simulator(work: Path, stack: contextlib.ExitStack, processes: list[Process], host: str = HOST) -> Provider:
+    """Start the bundled EMO simulator at an address of this machine; it ends with `stack`."""
     api_key = f"sk-local-{secrets.token_hex(16)}"
     environment = {
         "PATH": os.environ["PATH"],
@@ -211,7 +220,7 @@ def simulator(work: Path, stack: contextlib.ExitStack, processes: list[Process])
         "PYTHONPATH": str(ROOT / "local"),
         "SIMULATOR_API_KEY": api_key,
     }
-    command = [sys.executable, "-m", "simulator", "--port", "0"]
+    command = [sys.executable, "-m", "simulator", "--host", host, "--port", "0"]
     process = Process("simulator", command, environment, work / "simulator.log", announces=True)
     stack.callback(process.end)
     processes.append(process)
@@ -229,30 +238,30 @@ class Engine:
 
     def client(self, service: str) -> Any:
         """Return a boto3 client of the engine with all rights."""
-        return boto3.client(
+        return boto3.client(  # type: ignore[call-overload]  # the types want a service's name written out
             service, region_name=REGION, endpoint_url=self.endpoint_url,
             aws_access_key_id=self.access_key_id, aws_secret_access_key=self.secret_access_key,
             config=Config(s3={"addressing_style": "path"}, inject_host_prefix=False, retries={"mode": "standard"}),
         )  # fmt: skip
 
 
-def free_port() -> int:
-    """Return a port of 127.0.0.1 that nobody listens on."""
+def free_port(host: str = HOST) -> int:
+    """Return a port that nobody listens on at an address of this machine."""
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
+        probe.bind((host, 0))
         port: int = probe.getsockname()[1]
         return port
 
 
-def engine(work: Path, stack: contextlib.ExitStack, processes: list[Process]) -> Engine:
-    """Start the engine with an empty memory, bound to 127.0.0.1, roles enforced; it ends with `stack`."""
-    port, secret = free_port(), secrets.token_hex(20)
-    ready = Engine(f"http://127.0.0.1:{port}", ACCOUNT, secret)
+def engine(work: Path, stack: contextlib.ExitStack, processes: list[Process], host: str = HOST) -> Engine:
+    """Start the engine with an empty memory, bound to `host` alone, roles enforced; it ends with `stack`."""
+    port, secret = free_port(host), secrets.token_hex(20)
+    ready = Engine(f"http://{host}:{port}", ACCOUNT, secret)
     temporary = work / "tmp"
     temporary.mkdir()
     environment = {  # nothing of the person's own environment: functions inherit it
         "PATH": os.environ["PATH"], "HOME": str(work), "LANG": "C.UTF-8", "TMPDIR": str(temporary),
-        "GATEWAY_PORT": str(port), "BIND_HOST": "127.0.0.1", "MINISTACK_HOST": "127.0.0.1", "MINISTACK_REGION": REGION,
+        "GATEWAY_PORT": str(port), "BIND_HOST": host, "MINISTACK_HOST": host, "MINISTACK_REGION": REGION,
         "MINISTACK_ACCOUNT_ID": ACCOUNT, "AWS_ENDPOINT_URL": ready.endpoint_url, "AUTH": "true",
         "AWS_ACCESS_KEY_ID": ready.access_key_id, "AWS_SECRET_ACCESS_KEY": secret,
         "IOT_MTLS_ENABLED": "0", "SFTP_ENABLED": "0", "DOCKER_HOST": f"unix://{temporary}/no-docker.sock",
@@ -284,11 +293,14 @@ class Run:
         What ``outputs.json`` holds: addresses, names and credentials, under the names of README.md.
     engine
         The local AWS.
+    functions
+        Logical id → name of each function.
     work
         Its folder, with ``engine.log`` and ``simulator.log``.
     """
 
     outputs: dict[str, Any]
+    functions: dict[str, str]
     engine: Engine
     work: Path
     processes: list[Process]
@@ -303,8 +315,12 @@ class Run:
             if not process.running():
                 raise process.died()
 
+    def variables(self) -> dict[str, dict[str, str]]:
+        """Return logical id → variables of each function, with fresh credentials of its role (see `env_file`)."""
+        return function_variables(self.client, self.functions, self.outputs["endpoint_url"], self.outputs["region"])
+
     def logs(self, function: str) -> str:
-        """Return what a function (``submit``, ``status``, ``deliver``) has logged, oldest first."""
+        """Return what a function (``submit``, …) has logged, oldest first."""
         configuration = self.client("lambda").get_function_configuration(
             FunctionName=self.outputs["functions"][function]
         )
@@ -316,7 +332,7 @@ class Run:
     def save_logs(self) -> list[Path]:
         """Write each function's log into the work folder; return the files that hold something."""
         paths = []
-        for function in FUNCTIONS:
+        for function in self.outputs["functions"]:
             if log := self.logs(function):
                 path = self.work / f"{function}.log"
                 path.write_text(log + "\n", "utf-8")
@@ -357,6 +373,7 @@ def stack_up(
     provider: Provider | None = None,
     try_sam: bool = False,
     beside: Mapping[str, bytes] | None = None,
+    host: str = HOST,
     say: Say = print,
 ) -> Iterator[Run]:
     """Start engine and service, deploy template.yaml, and hand over the running stack; end all of it afterwards.
@@ -373,6 +390,8 @@ def stack_up(
         Deploy the output of ``sam build`` where SAM CLI and the runtime's Python are here.
     beside
         Modules that a test lays beside the functions' layer (see `package`).
+    host
+        Address of this machine at which engine and simulator listen.
     say
         Takes a line of progress.
 
@@ -383,9 +402,9 @@ def stack_up(
     """
     processes: list[Process] = []
     with contextlib.ExitStack() as stack:
-        aws = engine(work, stack, processes)
+        aws = engine(work, stack, processes, host)
         say(f"local AWS engine at {aws.endpoint_url}")
-        service = provider or simulator(work, stack, processes)
+        service = provider or simulator(work, stack, processes, host)
         say(f"{'EMO simulator' if service.simulator_url else 'video service'} at {service.base_url}")
         bucket = f"code-{ACCOUNT}"
         try:
@@ -396,63 +415,75 @@ def stack_up(
             upload = uploader(s3, bucket)
             template = package(built, ROOT / ".venv" / "runtime" / "bin" / "python", upload, beside)
             address = upload(json.dumps(template).encode(), ".json").removeprefix("s3://")
-            found = deploy(
-                aws.client("cloudformation"), STACK, f"{aws.endpoint_url}/{address}", stack_parameters(service, wished)
-            )
+            cloudformation = aws.client("cloudformation")
+            found = deploy(cloudformation, STACK, f"{aws.endpoint_url}/{address}", stack_parameters(service, wished))
         except (StackError, PackageError, InstallError) as error:
             raise RunError(
                 f"template.yaml could not be deployed: {error}\nThe engine's words are in {work / 'engine.log'}"
             ) from error
         aws.client("secretsmanager").put_secret_value(SecretId=found["ApiKeySecretArn"], SecretString=service.api_key)
         say("template.yaml deployed, roles enforced")
+        names, physical = function_names(built.template), resource_names(cloudformation, STACK)
         outputs = {
             "endpoint_url": aws.endpoint_url,
             "region": REGION,
             "access_key_id": aws.access_key_id,
             "secret_access_key": aws.secret_access_key,
             **{name: found[output] for name, output in OUTPUTS.items()},
-            "functions": {name: found[output] for name, output in FUNCTIONS.items()},
+            "functions": {name: physical[logical_id] for name, logical_id in names.items()},
             "simulator_url": service.simulator_url,
         }
-        yield Run(outputs, aws, work, processes)
+        functions = {logical_id: physical[logical_id] for logical_id in names.values()}
+        yield Run(outputs, functions, aws, work, processes)
 
 
 # ---------------------------------------------------------------- Signals
 
 
-def make_has_ended(parent: int) -> bool:
+def make_has_ended(parent: int, signs: Collection[int] = (signal.SIGINT,)) -> bool:
     """Say whether the `make` that started this process was ended.
 
-    SIGTERM make hands on. SIGINT it doesn't: it expects the terminal to send one to everybody, puts SIGINT back to its
-    default, and waits for its recipe for ever. A make that is killed outright leaves its recipe behind.
+    SIGTERM make hands on. SIGINT and SIGHUP it doesn't: it expects the terminal to send one to everybody (a terminal
+    that closes sends SIGHUP to the first process of its session alone), puts that signal back to its default, and waits
+    for its recipe for ever. A make that is killed outright leaves its recipe behind.
     """
-    if os.getppid() != parent:
-        return True
+    return os.getppid() != parent or not catches(parent, signs)
+
+
+def catches(process: int, signs: Collection[int]) -> bool:
+    """Say whether a process has handlers for all of these signals."""
     try:
-        status = Path(f"/proc/{parent}/status").read_text("ascii", "replace")
+        status = Path(f"/proc/{process}/status").read_text("ascii", "replace")
     except OSError:
-        return True
+        return False
     caught = next((int(line.split()[1], 16) for line in status.splitlines() if line.startswith("SigCgt:")), -1)
-    return not caught & (1 << (signal.SIGINT - 1))
+    return all(caught & (1 << (sign - 1)) for sign in signs)
 
 
 @contextlib.contextmanager
 def ended_by_signals() -> Iterator[Callable[[], None]]:
-    """Turn SIGINT and SIGTERM into `Ended`; yield a function to call now and then, that sees the end of make."""
+    """Turn SIGINT, SIGTERM and SIGHUP into `Ended`; yield a function to call now and then, that sees the end of make.
+
+    SIGHUP comes when the terminal closes; it is left alone where it is ignored already (nohup).
+    """
+    ends = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        ends.append(signal.SIGHUP)
 
     def end(number: int, _: FrameType | None) -> None:
-        for ignored in (signal.SIGINT, signal.SIGTERM):  # tidying up isn't interrupted
+        for ignored in ends:  # tidying up isn't interrupted
             signal.signal(ignored, signal.SIG_IGN)
         raise Ended(signal.Signals(number).name)
 
     parent = os.getppid()
-    watched = "MAKELEVEL" in os.environ and not make_has_ended(parent)
+    signs = [sign for sign in (signal.SIGINT, signal.SIGHUP) if catches(parent, [sign])]  # nohup's make has no SIGHUP
+    watched = "MAKELEVEL" in os.environ and signal.SIGINT in signs
 
     def check() -> None:
-        if watched and make_has_ended(parent):
+        if watched and make_has_ended(parent, signs):
             raise Ended("make was ended")
 
-    before = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, end) for number in ends}
     try:
         yield check
     finally:
@@ -460,12 +491,18 @@ def ended_by_signals() -> Iterator[Callable[[], None]]:
             signal.signal(number, handler)
 
 
+def say_last(line: str) -> None:
+    """Print a line to whoever is still there: the terminal may be closed."""
+    with contextlib.suppress(OSError):
+        print(f"\n{line}", file=sys.stderr, flush=True)
+
+
 def exit_code(command: str, do: Callable[[], None]) -> int:
     """Do what a command is for; return its exit code, having said on stderr what ended it or why it failed."""
     try:
         do()
     except Ended as end:
-        print(f"\n{end}: ended.", file=sys.stderr)
+        say_last(f"{end}: ended.")
         return 130
     except RunError as error:
         print(f"\n{command} failed: {error}", file=sys.stderr)
@@ -491,37 +528,58 @@ Ready. Drop a portrait and a voice of one name, and look for the video:
   aws s3 cp s3://{results_bucket}/acme/line-01.json -
   aws s3 cp s3://{results_bucket}/acme/line-01.mp4 .
 
-Or in a browser, with all jobs to look at: {page}
+Or in a browser, with all jobs to look at: {page_url}
 
-All addresses are in {file}. Ctrl-C ends it and forgets everything."""
+One event to one function:  make invoke F=Submit E=submit-voice{docker}
+
+All addresses are in {outputs}, what SAM CLI needs in {variables}. Ctrl-C ends it and forgets everything."""
+
+WHO_ELSE = """
+DOCKER=1: engine and simulator listen at {host}, this machine's address in Docker's network. Every container on this
+machine reaches them there, and so does every user of it; the engine doesn't verify signatures, so whoever reaches it
+can do anything with what lies in it. The simulator's control address and the page answer this machine alone."""
 
 
 def run_local() -> int:
     """Keep a stack running until told to end; return the exit code."""
-    path = ROOT / ".local" / "outputs.json"
+    outputs, variables = ROOT / ".local" / "outputs.json", ROOT / ".local" / "env.json"
     try:
+        docker = os.environ.get("DOCKER", "") not in {"", "0"}
+        host = gateway(os.environ) if docker else HOST
         with ended_by_signals() as check, work_folder(ROOT / ".local") as work:
             parameters = read_parameters(
                 os.environ.get("PARAMS", ""), read_template(ROOT / "template.yaml")["Parameters"]
             )
             with (
-                stack_up(work, parameters, provider=named_provider(os.environ)) as run,
-                serve(run.client("s3"), run.outputs["upload_bucket"], run.outputs["results_bucket"]) as page,
+                stack_up(work, parameters, provider=named_provider(os.environ), host=host) as run,
+                serve(
+                    run.client("s3"), *(run.outputs[f"{which}_bucket"] for which in ("upload", "results", "work"))
+                ) as page,
             ):
                 try:
-                    write_whole(path, run.outputs)
-                    print(GUIDE.format(**run.outputs, page=page, file=path.relative_to(ROOT)), flush=True)
+                    known = run.outputs | {"page_url": page}
+                    write_whole(variables, run.variables())
+                    write_whole(outputs, known)
+                    if docker:
+                        print(WHO_ELSE.format(host=host))
+                    paths = {"outputs": outputs.relative_to(ROOT), "variables": variables.relative_to(ROOT)}
+                    print(GUIDE.format(**known, **paths, docker=" [DOCKER=1]" if docker else ""), flush=True)
+                    renewed = time.monotonic()
                     while True:
                         check()
                         run.check()
+                        if time.monotonic() > renewed + RENEW_SECONDS:
+                            write_whole(variables, run.variables())
+                            renewed = time.monotonic()
                         time.sleep(0.5)
                 finally:
-                    path.unlink(missing_ok=True)
+                    for path in (outputs, variables):
+                        path.unlink(missing_ok=True)
     except Ended as end:
-        print(f"\n{end}: ended.", flush=True)
+        say_last(f"{end}: ended.")
         return 0
-    except RunError as error:
-        print(f"\nmake local failed: {error}", file=sys.stderr)
+    except (RunError, DockerError) as error:
+        say_last(f"make local failed: {error}")
         return 1
 
 

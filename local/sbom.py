@@ -94,7 +94,9 @@ def written(requirements: Path, direct: Path, pyproject: Path) -> str:
         command = [*tool, "--spec-version", "1.6", "--pyproject", str(pyproject), str(python)]
         bom = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
         (packages,) = Path(folder).glob("lib/python*/site-packages")
-        needs = {canonicalize_name(d.name): needed(d.requires or []) for d in distributions(path=[str(packages)])}
+        needs: dict[str, set[str]] = {
+            canonicalize_name(d.name): needed(d.requires or []) for d in distributions(path=[str(packages)])
+        }
     needs[""] = needed([line for line in direct.read_text().splitlines() if line and not line.startswith("#")])
     text = json.dumps(completed(bom, pinned_hashes(requirements.read_text()), needs), indent=2, sort_keys=True) + "\n"
     if error := JsonStrictValidator(SchemaVersion.V1_6).validate_str(text):

@@ -67,6 +67,13 @@ def deploy(cloudformation: Any, name: str, template_url: str, parameters: Mappin
     return {output["OutputKey"]: output["OutputValue"] for output in stack.get("Outputs", [])}
 
 
+def resource_names(cloudformation: Any, name: str) -> dict[str, str]:
+    """Return logical id → physical id of a stack's resources."""
+    pages = cloudformation.get_paginator("list_stack_resources").paginate(StackName=name)
+    found = [resource for page in pages for resource in page["StackResourceSummaries"]]
+    return {each["LogicalResourceId"]: each["PhysicalResourceId"] for each in found if each.get("PhysicalResourceId")}
+
+
 def wait_for(cloudformation: Any, name: str) -> dict[str, Any]:
     """Return the stack's description once nothing is in progress (its own waiter would look every 30 s)."""
     deadline = time.monotonic() + DEPLOY_SECONDS

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import uuid
 from typing import TYPE_CHECKING, Any
 
@@ -10,16 +11,18 @@ from run import ROOT, Provider, Run, origin, stack_up, work_folder
 from simulator import Simulator
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
+    Policy = dict[str, Any]
+
 SHORT_WAITS = {
-    "MinWaitSeconds": "1",
-    "MaxWaitSeconds": "2",
+    "MinPollSeconds": "1",
+    "MaxPollSeconds": "2",
     "PairSeconds": "1",
     "SettleSeconds": "2",
-    "LookSeconds": "1",
-    "HoldSeconds": "1",
+    "ReconcileSeconds": "1",
+    "BreakerSeconds": "1",
     "SweepMinutes": "1",
 }
 
@@ -40,3 +43,43 @@ def deployed(
         provider = Provider(simulator.base_url, api_key, simulator_url=origin(simulator.base_url))
         with stack_up(work, parameters, provider=provider, **how) as run:
             yield run, simulator
+
+
+def role_of(stack: Any, function: str) -> str:
+    """Return the name of a function's role; `stack` has ``outputs`` and ``client``."""
+    configuration = stack.client("lambda").get_function_configuration(FunctionName=stack.outputs["functions"][function])
+    return str(configuration["Role"].rpartition("/")[2])
+
+
+def policies_of(stack: Any, role: str) -> dict[str, Policy]:
+    """Return a role's own policies, name → document."""
+    iam = stack.client("iam")
+    names = iam.list_role_policies(RoleName=role)["PolicyNames"]
+    return {name: iam.get_role_policy(RoleName=role, PolicyName=name)["PolicyDocument"] for name in names}
+
+
+@contextlib.contextmanager
+def changed_policy(stack: Any, function: str, sid: str, change: Callable[[Policy], list[Policy]]) -> Iterator[None]:
+    """Put what `change` makes of a statement in the place of it, in the deployed role of a function, meanwhile."""
+    iam, role = stack.client("iam"), role_of(stack, function)
+    found = {name: policy for name, policy in policies_of(stack, role).items() if sid in _sids(policy)}
+    if not found:
+        raise LookupError(f"{function} has no statement {sid}")
+    ((name, policy),) = found.items()
+    changed = [
+        part
+        for statement in policy["Statement"]
+        for part in (change(statement) if statement.get("Sid") == sid else [statement])
+    ]
+    if changed:
+        iam.put_role_policy(RoleName=role, PolicyName=name, PolicyDocument=json.dumps({**policy, "Statement": changed}))
+    else:
+        iam.delete_role_policy(RoleName=role, PolicyName=name)
+    try:
+        yield
+    finally:
+        iam.put_role_policy(RoleName=role, PolicyName=name, PolicyDocument=json.dumps(policy))
+
+
+def _sids(policy: Policy) -> list[str]:
+    return [statement.get("Sid", "") for statement in policy["Statement"]]

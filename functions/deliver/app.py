@@ -38,7 +38,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:  #
     if event.get("source") == "aws.states" and isinstance(detail, dict):
         state = from_plain(Execution, json.loads(detail["input"]))
         logger.append_keys(job=state.job)
-        done = deliver().ended(EndedExecution(detail["status"], detail["name"], state))
+        done = deliver().ended(EndedExecution(detail["status"], detail["name"], detail["executionArn"], state))
     else:
         logger.append_keys(job=event.get("job"))
         done = deliver().task(from_plain(Execution, event))

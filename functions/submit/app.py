@@ -8,7 +8,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
 from aws_lambda_powertools import Logger, Metrics
-from aws_lambda_powertools.utilities.batch import BatchProcessor, EventType, process_partial_response
+from aws_lambda_powertools.utilities.batch import BatchProcessor, EventType
 
 from portraitcast.bootstrap.submit import SubmitWorkflows, from_environment
 from portraitcast.errors import PortraitcastError, TryLaterError
@@ -37,21 +37,27 @@ def workflows() -> SubmitWorkflows:
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """Handle a batch of the uploads queue, or one message (S3's events as S3 itself would send them); then dispatch."""
     records = event.get("Records", [])
-    answer: dict[str, Any] = {}
-    if records and records[0].get("eventSource") == "aws:sqs":
-        answer = dict(process_partial_response(event, record_handler=handle, processor=processor, context=context))
-    else:
-        workflows().submit.handle(Received(event, time.time()), ends_at(context))
-    workflows().submit.dispatch(ends_at(context))
-    return answer
+    if not (records and records[0].get("eventSource") == "aws:sqs"):
+        message = Received(event, time.time())
+        workflows().submit.handle(message, ends_at(context))
+        if message.asks_to_dispatch:
+            workflows().submit.dispatch(ends_at(context))
+        return {}
+    with processor(records, handler=handle, lambda_context=context):
+        results = processor.process()
+    if any(result is True for outcome, result, _ in results if outcome == "success"):
+        workflows().submit.dispatch(ends_at(context))
+    return dict(processor.response())
 
 
-def handle(record: SQSRecord, lambda_context: LambdaContext) -> None:
-    """Handle one message of the queue. What goes wrong is logged here: the batch processor does it at debug level."""
+def handle(record: SQSRecord, lambda_context: LambdaContext) -> bool:
+    """Handle one message of the queue; True when dispatching is to follow.
+
+    What goes wrong is logged here: the batch processor does it at debug level.
+    """
     about: dict[str, str] = {}
     try:
-        sent_at = float(record.attributes.sent_timestamp) / 1000
-        message = Received.from_text(record.body, sent_at)
+        message = Received.from_text(record.body, float(record.attributes.sent_timestamp) / 1000)
         about = message.about
         workflows().submit.handle(message, ends_at(lambda_context))
     except Exception as error:
@@ -59,6 +65,7 @@ def handle(record: SQSRecord, lambda_context: LambdaContext) -> None:
         if isinstance(error, TryLaterError):
             give_again(record)
         raise
+    return message.asks_to_dispatch
 
 
 def give_again(record: SQSRecord) -> None:

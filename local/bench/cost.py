@@ -7,11 +7,11 @@ from statistics import mean
 from typing import TYPE_CHECKING
 
 from bench.document import Mark, Section, Table
+from bench.polling import LEAST, MOST, VARIES, ours
 from bench.stack import PORTRAIT, QUICK, Recording, hum, stack, videos
 from bench.starts import FUNCTIONS
-from bench.waits import LEAST, MOST, VARIES, ours
 from package import read_template, resources
-from portraitcast.domain.prices import CHECK_CNY, video_fee
+from portraitcast.domain.models import DEFAULT, MODELS
 from run import ROOT
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ PRICES = {
 
 @dataclass(frozen=True)
 class Job:
-    """One lonely job as the engine saw it: every function cold, its portrait's check paid, one look or a few.
+    """One lonely job as the engine saw it: every function cold, its portrait's check paid, one poll or a few.
 
     Attributes
     ----------
@@ -76,9 +76,9 @@ def lonely_job() -> Job:
     return Job(recording, states, logged)
 
 
-def looks() -> float:
-    """Return the mean count of looks at a task of 5 minutes, give or take a tenth, whose pace is known."""
-    return mean(ours(WORK_SECONDS * (1 + VARIES * (n - 50) / 50), WORK_SECONDS).looks for n in range(101))
+def polls() -> float:
+    """Return the mean count of polls at a task of 5 minutes, give or take a tenth, whose pace is known."""
+    return mean(ours(WORK_SECONDS * (1 + VARIES * (n - 50) / 50), WORK_SECONDS).polls for n in range(101))
 
 
 def memory_mb() -> dict[str, int]:
@@ -104,13 +104,13 @@ def lambda_seconds(recording: Recording, function: str, memory: float) -> list[f
     return found
 
 
-def counted(job: Job, look_count: float) -> dict[str, float]:
-    """Return how much of each of `PRICES` the job takes with so many looks instead of the recorded ones."""
+def counted(job: Job, poll_count: float) -> dict[str, float]:
+    """Return how much of each of `PRICES` the job takes with so many polls instead of the recorded ones."""
     recording = job.recording
     calls = [c.call for c in recording.calls]
-    recorded_looks = job.states["Look"]
-    more = look_count - recorded_looks
-    transitions = sum(job.states.values()) + 1 + 3 * more  # the start counts; a look is Wait, Look, HasItEnded
+    recorded_polls = job.states["Poll"]
+    more = poll_count - recorded_polls
+    transitions = sum(job.states.values()) + 1 + 3 * more  # the start counts; a poll is Wait, Poll, HasItEnded
     memory = memory_mb()
     seconds = {name: lambda_seconds(recording, name, memory[name]) for name in FUNCTIONS}
     gb_seconds = sum(sum(seconds[name]) * memory[name] / 1024 for name in FUNCTIONS)
@@ -118,7 +118,7 @@ def counted(job: Job, look_count: float) -> dict[str, float]:
     writes = [c for c in recording.calls if c.call in {"dynamodb.PutItem", "dynamodb.TransactWriteItems"}]
     messages = 2 + calls.count("sqs.SendMessage")  # of S3's events, two
     publishes = calls.count("sns.Publish")
-    secrets = calls.count("secretsmanager.GetSecretValue") + more  # one a look, though it is kept for a minute
+    secrets = calls.count("secretsmanager.GetSecretValue") + more  # one a poll, though it is kept for a minute
     return {
         "transitions": transitions,
         "Lambda GB-s (arm64)": gb_seconds + more * min(seconds["status"]) * memory["status"] / 1024,
@@ -146,10 +146,11 @@ def bill(amounts: dict[str, float]) -> dict[str, float]:
 
 def measure() -> Section:
     """Run this part."""
-    look_count = looks()
-    amounts = counted(lonely_job(), look_count)
+    poll_count = polls()
+    amounts = counted(lonely_job(), poll_count)
     costs = bill(amounts)
-    total, fee = sum(costs.values()), video_fee(VOICE_SECONDS, "1:1") + CHECK_CNY
+    model = MODELS[DEFAULT]
+    total, fee = sum(costs.values()), model.video_fee(VOICE_SECONDS, {"ratio": "1:1"}) + model.check_cny
     share = total * CNY_PER_USD / fee
     rows = [
         (item, f"{amounts[item]:.3g}", f"{PRICES[item][0]:.3g}", f"{cost * 1e3:.4f}", f"{cost / total:.0%}")
@@ -161,8 +162,8 @@ def measure() -> Section:
         "Cost of a job",
         f"A voice of {VOICE_SECONDS:g} s that takes {WORK_SECONDS / 60:g} min. Calls, units, invocations, CPU time, "
         "transitions and log lines were counted at one lonely job in the local engine (every function cold, the "
-        "portrait's check paid, a task of 2 s); the looks of a task of 5 min ± 10 % come from `next_wait` "
-        f"with MinWaitSeconds {LEAST:g} and MaxWaitSeconds {MOST:g} and are put in the place of the recorded ones. "
+        "portrait's check paid, a task of 2 s); the polls of a task of 5 min ± 10 % come from `next_poll` "
+        f"with MinPollSeconds {LEAST:g} and MaxPollSeconds {MOST:g} and are put in the place of the recorded ones. "
         f"Lambda's seconds: CPU time on each function's share of a vCPU, waits as they were, and {SERVICE_SECONDS:g} s "
         "more for each call of the service.",
         [
@@ -176,9 +177,9 @@ def measure() -> Section:
             Mark(
                 "AWS beside EMO's fee",
                 f"≤ {SHARE:.0%} of CNY {fee:.3f}",
-                f"{share:.2%} (USD {total:.5f} = CNY {total * CNY_PER_USD:.4f}, {look_count:.1f} looks)",
+                f"{share:.2%} (USD {total:.5f} = CNY {total * CNY_PER_USD:.4f}, {poll_count:.1f} polls)",
                 share <= SHARE,
-                "Transitions are the largest item: fewer looks would lower it, at the price of seeing the end later.",
+                "Transitions are the largest item: fewer polls would lower it, at the price of seeing the end later.",
             )
         ],
         [

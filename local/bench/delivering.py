@@ -17,6 +17,7 @@ from botocore.config import Config
 from portraitcast.adapters.aws import client_config
 from portraitcast.adapters.buckets import Results
 from portraitcast.adapters.download import fetched
+from portraitcast.domain.job import Video
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,11 +41,20 @@ def ours(url: str, bucket: str) -> Callable[[], None]:
     client = boto3.client("s3", config=client_config().merge(Config(s3={"addressing_style": "path"})))
     results = Results(client, bucket)
     origin = "/".join(url.split("/")[:3])
-    results.metadata("not-there.mp4")  # asked before each delivery: the connection to S3 is open
+    results.video("not-there.mp4")  # asked before each delivery: the connection to S3 is open
 
     def deliver() -> None:
         with fetched(url, extra_hosts=origin) as video:
-            results.put_video("ours.mp4", video.file, {"sha256": video.sha256})
+            found = video.video
+            delivered = Video(
+                key="ours.mp4",
+                bytes=found.bytes,
+                seconds=found.seconds,
+                width=found.width,
+                height=found.height,
+                sha256=video.sha256,
+            )
+            results.put_video(delivered, "job", "job/1/1", video.file, over=None)
 
     return deliver
 

@@ -162,8 +162,8 @@ def section(found: dict[tuple[int, str], list[tuple[float, dict[str, Any]]]], *,
     return Section(
         "Delivery",
         "A valid MP4 of each size from a loopback server into the local engine's S3, in a fresh process each time "
-        f"(median of {RUNS}, in turn): `portraitcast.adapters.download.fetched` and `Results.put_video`, beside `curl` to a file "
-        f"and {copy}, and boto3's `upload_fileobj` from the stream with its defaults.",
+        f"(median of {RUNS}, in turn): `portraitcast.adapters.download.fetched` and `Results.put_video`, "
+        f"beside `curl` to a file and {copy}, and boto3's `upload_fileobj` from the stream with its defaults.",
         [
             Table(
                 "Whole: with the start of the processes. Delivery alone: from the connection to the stored object.",

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 HEAD = """# Benchmarks
 
 What the product adds to the provider's own minutes and fees, beside what people would use instead. Written by
-`make bench` (all parts, under 15 minutes on two cores); `make bench PART=waits` runs one part ({parts})
+`make bench` (all parts, under 15 minutes on two cores); `make bench PART=polling` runs one part ({parts})
 and replaces its section. Figures of one section come from one run on one machine: look at the ratios. None of this is a
 timed test.
 """

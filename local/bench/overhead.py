@@ -19,27 +19,29 @@ JOBS = 12
 VOICE_SECONDS, TASK_SECONDS = 1.0, 1.5
 
 # The most calls of a clean job: a voice dropped where the portrait of its name is (its check is remembered), functions
-# warm, the video delivered. Of status for each look. Held by tests/e2e/test_calls.py.
+# warm, the video delivered. Of status for each poll. Held by tests/e2e/test_calls.py.
 CALLS = {
-    ("submit", "dynamodb.Query"): 11,
-    ("submit", "dynamodb.GetItem"): 10,
+    ("submit", "dynamodb.Query"): 6,
+    ("submit", "dynamodb.GetItem"): 3,
     ("submit", "dynamodb.PutItem"): 3,
-    ("submit", "dynamodb.UpdateItem"): 2,
     ("submit", "dynamodb.TransactWriteItems"): 3,
+    ("submit", "s3.ListObjectsV2"): 2,
     ("submit", "s3.GetObject .png"): 1,
     ("submit", "s3.GetObject .wav"): 1,
     ("submit", "s3.PutObject .json"): 2,
     ("submit", "events.PutEvents"): 2,
+    ("submit", "sqs.SendMessage"): 1,
     ("submit", "sts.AssumeRole"): 1,
     ("submit", "emo.create"): 1,
     ("submit", "stepfunctions.StartExecution"): 1,
     ("status", "emo.query"): 1,
     ("deliver", "emo.query"): 1,
-    ("deliver", "dynamodb.GetItem"): 4,
-    ("deliver", "dynamodb.PutItem"): 4,
-    ("deliver", "sqs.SendMessage"): 1,
+    ("deliver", "dynamodb.GetItem"): 2,
+    ("deliver", "dynamodb.UpdateItem"): 1,
+    ("deliver", "dynamodb.Query"): 1,
+    ("deliver", "dynamodb.TransactWriteItems"): 1,
+    ("deliver", "dynamodb.PutItem"): 1,
     ("deliver", "video.GET"): 1,
-    ("deliver", "s3.HeadObject .mp4"): 1,
     ("deliver", "s3.PutObject .mp4"): 1,
     ("deliver", "s3.PutObject .json"): 1,
     ("deliver", "events.PutEvents"): 1,
@@ -57,8 +59,8 @@ class Jobs:
         s from the voice's PUT being answered to its create being sent, a job.
     to_bucket
         s from a video being ready to its being in the bucket, a job.
-    from_look
-        s of that after the look that saw it ready.
+    from_poll
+        s of that after the poll that saw it ready.
     calls
         (function, call) → times, a job.
     recordings
@@ -69,7 +71,7 @@ class Jobs:
 
     to_create: list[float]
     to_bucket: list[float]
-    from_look: list[float]
+    from_poll: list[float]
     calls: list[Counter[tuple[str, str]]]
     recordings: list[Recording]
     transitions: list[Counter[str]]
@@ -89,10 +91,10 @@ def one_by_one(jobs: int = JOBS) -> Jobs:
             if number < 2:
                 continue
             task, video = running.tasks()[-1], videos(recording)[-1]
-            looks = [c for c in recording.calls if c.function == "status" and c.call == "emo.query"]
+            polls = [c for c in recording.calls if c.function == "status" and c.call == "emo.query"]
             found.to_create.append(task["submitted_at"] - dropped)
             found.to_bucket.append(video.ended - task["ended_at"])
-            found.from_look.append(video.ended - looks[-1].ended)
+            found.from_poll.append(video.ended - polls[-1].ended)
             found.calls.append(recording.count())
             found.recordings.append(recording)
         found.transitions.extend(running.transitions())
@@ -134,11 +136,11 @@ def beyond_table(jobs: Jobs) -> dict[tuple[str, str], int]:
     least: dict[tuple[str, str], int] = {}
     for kind in {kind for count in jobs.calls for kind in count}:
         least[kind] = min(count[kind] for count in jobs.calls)
-    looks = max(sum(i.function == "status" for i in r.invocations) for r in jobs.recordings)
+    polls = max(sum(i.function == "status" for i in r.invocations) for r in jobs.recordings)
     return {
         (function, call): times
         for (function, call), times in least.items()
-        if times > CALLS.get((function, call), 0) * (looks if function == "status" else 1)
+        if times > CALLS.get((function, call), 0) * (polls if function == "status" else 1)
     }
 
 
@@ -157,7 +159,7 @@ def measure() -> Section:
         [
             ("voice dropped → create sent (beside PairSeconds)", *seconds(jobs.to_create)),
             ("video ready → video in the bucket", *seconds(jobs.to_bucket)),
-            ("of that, from the look that saw it", *seconds(jobs.from_look)),
+            ("of that, from the poll that saw it", *seconds(jobs.from_poll)),
             ("end of one → create of the next, one task in flight", *seconds(one)),
             ("end of one → start of the next, two in flight (the default)", *seconds(two)),
         ],
@@ -169,10 +171,10 @@ def measure() -> Section:
     return Section(
         "Overhead of a job",
         "template.yaml on the local engine with the simulator, roles enforced, a recorder beside the functions. A "
-        f"voice of {VOICE_SECONDS:g} s whose portrait is there, tasks of {TASK_SECONDS:g} s, MinWaitSeconds 1 and "
+        f"voice of {VOICE_SECONDS:g} s whose portrait is there, tasks of {TASK_SECONDS:g} s, MinPollSeconds 1 and "
         "PairSeconds 0, so that what is left is the product's own; processes are warm. Where a "
         "task's end must be seen, up "
-        "to a second of waiting for the next look is in the figure.",
+        "to a second of waiting for the next poll is in the figure.",
         [
             times,
             Table("Calls of a job, median by kind.", ("function", "call", "times"), [*rows, ("all", "", f"{total:g}")]),

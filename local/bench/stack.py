@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 API_KEY = "sk-bench"
 PORTRAIT = ROOT / "local" / "samples" / "portrait.png"
 GUARD_SECONDS = 120.0  # against hanging only
-QUICK = {"MinWaitSeconds": "1", "MaxWaitSeconds": "1", "PairSeconds": "0", "SettleSeconds": "1"}
+QUICK = {"MinPollSeconds": "1", "MaxPollSeconds": "1", "PairSeconds": "0", "SettleSeconds": "1"}
 
 
 @dataclass(frozen=True)

@@ -63,7 +63,7 @@ sys.setprofile(first_line)
 app.handler({}, Context())
 """
 )
-PARTS = {"submit": "submit", "status": "parts", "deliver": "delivery"}  # what a handler calls once a process
+PARTS = {"submit": "workflows", "status": "poll", "deliver": "deliver"}  # what a handler calls once a process
 
 
 def unpacked(built: Build, function: str, folder: Path) -> dict[str, str]:

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 from bench.delivering import forget_peak, memory
 from bench.document import Mark, Section, Table
 from bench.stack import PORTRAIT, QUICK, hum, stack, videos
-from portraitcast.domain.job import File
-from portraitcast.domain.uploads import classify, short_hash
-from portraitcast.adapters.jobs_table import Table as JobsTable
+from portraitcast.adapters.jobs_table import JobsTable
+from portraitcast.domain.matching import LIST_MAX
+from portraitcast.domain.uploads import Upload, classify, short_hash
 from run import ROOT, engine
 
 if TYPE_CHECKING:
@@ -67,20 +67,20 @@ def storm(voices: int) -> Passed:
 
 
 def fill(client: Any, table: str, pictures: int) -> None:
-    """Put so many pictures of other names into a folder of the Jobs table, as intake does."""
+    """Put so many pictures of other names into a folder of the Jobs table, as ingesting does."""
     jobs = JobsTable(client, table)
 
     def put(n: int) -> None:
         name = classify(f"bench/face-{n:05}.png")
         if name:
-            jobs.put_file(name, File(name.key, "1", 500_000, 1.0, f"{n:020}"))
+            jobs.note_upload(Upload(name, "1", 500_000, 1.0, sequencer=f"{n:020}"), None)
 
     with ThreadPoolExecutor(4) as people:
         list(people.map(put, range(pictures)))
 
 
 def looked_at(pictures: int) -> tuple[int, int, float, float]:
-    """Look into a folder of so many pictures as intake does for one event.
+    """Look into a folder of so many pictures as evaluating does for one event.
 
     Returns the queries for a voice that has a picture of its name, those for one that has none (all pictures are
     counted then, for its question), the seconds of the latter, and how much memory grew, MiB.
@@ -99,15 +99,15 @@ def looked_at(pictures: int) -> tuple[int, int, float, float]:
         client.meta.events.register("before-call.dynamodb.Query", lambda **_: queries.append("one"))
         jobs, place = JobsTable(client, "jobs"), short_hash("bench")
         name = classify("bench/face-00042.wav")
-        if name is None or len(jobs.same_name_images(place, name.job)) != 1:
+        if name is None or len(jobs.job_files(name.job).pictures) != 1:
             raise RuntimeError("the folder is not as it was filled")
-        jobs.folder(place)
+        folder = jobs.folder(place)
         paired = len(queries)
         forget_peak()
         before, began = memory("VmRSS"), time.monotonic()
-        shown, count = jobs.images(place, 20)
-        if count != pictures or len(shown) > 20:
-            raise RuntimeError(f"{count} of {pictures} pictures were seen")
+        found = jobs.pictures(place, folder.pictures)
+        if found.count != pictures or len(found.keys) > LIST_MAX:
+            raise RuntimeError(f"{found.count} of {pictures} pictures were seen")
         return paired, len(queries) - paired, time.monotonic() - began, max(0.0, memory("VmHWM") - before)
 
 
@@ -139,8 +139,8 @@ def section(storms: Sequence[Passed], folders: dict[int, tuple[int, int, float, 
     return Section(
         "Storms",
         f"Voices of 1 s and one portrait dropped at once; tasks of {TASK_SECONDS:g} s, one running and one next at the "
-        "provider (the default), MinWaitSeconds 1. `STORM=1000 make bench PART=storm` adds a storm of 1,000 (an hour). "
-        "The folders are items of the Jobs table, looked at as intake does for one event.",
+        "provider (the default), MinPollSeconds 1. `STORM=1000 make bench PART=storm` adds a storm of 1,000 (an hour). "
+        "The folders are items of the Jobs table, looked at as evaluating does for one event.",
         [
             Table(
                 "Wall: from the first drop to the last video.",
@@ -186,7 +186,7 @@ def section(storms: Sequence[Passed], folders: dict[int, tuple[int, int, float, 
 
 
 WHY_IDLE = (
-    "The provider is idle whenever a task ends before the next one is there: a look, deliver and submit must fit into "
+    "The provider is idle whenever a task ends before the next one is there: a poll, deliver and submit must fit into "
     "one task's time, and here they share two cores with the provider. Tasks of minutes leave it a hundred times that."
 )
 WHY_CALLS = (

@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import stat
+from pathlib import Path
 
 from loopback import HOST
 from simulator.server import Simulator
@@ -17,6 +18,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="simulator", description="A local stand-in for the video service.")
     parser.add_argument("--host", default=HOST, help="the address that it is bound to; %(default)s unless told")
     parser.add_argument("--port", type=int, default=0, help="0 takes a free one")
+    parser.add_argument("--certificate", type=Path, help="speak HTTPS: a PEM file, with --private-key")
+    parser.add_argument("--private-key", type=Path, help="of the certificate, a PEM file")
     parser.add_argument("--api-key", default=os.environ.get("SIMULATOR_API_KEY", "sk-simulator"))
     parser.add_argument("--seconds-per-second", type=float, default=0.2, help="a task's seconds per second of voice")
     parser.add_argument("--task-seconds", type=float, help="a task's seconds, whatever the voice")
@@ -26,6 +29,10 @@ def main() -> None:
     )
     parser.add_argument("--manual", action="store_true", help="tasks run until /control/finish-all")
     args = vars(parser.parse_args())
+    files = args.pop("certificate"), args.pop("private_key")
+    if any(files) != all(files):
+        parser.error("--certificate and --private-key come both or neither")
+    args["certificate"] = files if all(files) else None
     args["deployments"] = dict(each.split("=", 1) for each in args.pop("deployment"))
     os.umask(0o077)
     for stream in (1, 2):  # a log that whoever started us has opened

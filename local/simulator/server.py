@@ -8,6 +8,8 @@ import hmac
 import json
 import secrets
 import select
+import ssl
+import sys
 import threading
 import time
 from functools import partial
@@ -24,6 +26,7 @@ from simulator.storage import MIB, StorageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from simulator.render import Video
 
@@ -66,13 +69,32 @@ class Server(LoopbackServer):
 
     request_queue_size = 1024
 
-    def __init__(self, port: int, account: Account, host: str = HOST) -> None:
+    def __init__(
+        self, port: int, account: Account, host: str = HOST, certificate: tuple[Path, Path] | None = None
+    ) -> None:
         super().__init__(port, Handler, host)
+        self._scheme = "http://"
+        if certificate:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(*certificate)
+            # The handshake is made in the connection's own thread: one that never comes holds up nobody else.
+            self.socket = context.wrap_socket(self.socket, server_side=True, do_handshake_on_connect=False)
+            self._scheme = "https://"
+            self.origin = self.origin.replace("http://", self._scheme)
         self.account = account
         self.links = Links(self.origin, account)
         self.api = api.Api(account, self.links.make, self.origin + UPLOADS)
         self.own_names = {f"{name}:{self.server_port}" for name in (HOST, "localhost", host)}
         self.closing = threading.Event()
+
+    def is_own_origin(self, origin: str) -> bool:
+        """Say whether an ``Origin`` is this server's."""
+        return origin.lower() in {self._scheme + name for name in self.own_names}
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Show what went wrong, but not a handshake that a client gave up."""
+        if not isinstance(sys.exception(), ssl.SSLError):
+            super().handle_error(request, client_address)
 
     def close(self) -> None:
         """Stop serving and cut what is still open."""
@@ -118,15 +140,17 @@ class Handler(BaseHTTPRequestHandler):
         """Keep silent; ``/control/state`` tells."""
 
     def _not_ours(self, body: bytes) -> str | None:
-        """Say why a call of the control address may come from a page in somebody's browser, None if it can't.
+        """Say why a call of the control address may come from elsewhere, or from a page in a browser; None if it can't.
 
         A page of another site can post to this address, and by a name of its own that leads here (DNS rebinding) read
         the answers too. A browser tells both: in ``Host``, ``Origin`` and ``Sec-Fetch-Site``.
         """
+        if not self.server.is_own(self.client_address[0]):
+            return "the control address asks for no key: it answers this machine alone"  # not its containers
         if self.headers.get("Host", "").lower() not in self.server.own_names:
             return f"the control address is reached as one of {sorted(self.server.own_names)}"
         origin = self.headers.get("Origin")
-        if origin is not None and origin.lower().removeprefix("http://") not in self.server.own_names:
+        if origin is not None and not self.server.is_own_origin(origin):
             return "the control address takes nothing from pages of other sites"
         if self.headers.get("Sec-Fetch-Site", "none") not in {"none", "same-origin"}:
             return "the control address takes nothing from pages of other sites"
@@ -362,6 +386,8 @@ class Simulator:
         0 takes a free one.
     host : str
         The address that it is bound to; links to videos and to its storage carry it.
+    certificate : tuple[Path, Path] | None
+        Files of a certificate for that address and of its private key: it speaks HTTPS then, as the service does.
     settings
         Any field of ``simulator.account.Settings``.
 
@@ -372,9 +398,11 @@ class Simulator:
     ...     sim.base_url
     """
 
-    def __init__(self, port: int = 0, host: str = HOST, **settings: Any) -> None:
+    def __init__(
+        self, port: int = 0, host: str = HOST, certificate: tuple[Path, Path] | None = None, **settings: Any
+    ) -> None:
         self.account = Account(Settings(**settings))
-        self._server = Server(port, self.account, host)
+        self._server = Server(port, self.account, host, certificate)
         self.base_url = self._server.origin + api.BASE
         self.control_url = self._server.origin + "/control"
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)

@@ -4,7 +4,7 @@ Python imports it before the handler. It is no part of the product: nothing of i
 Its folder is a plain directory on this machine (``chaos.json`` beside this file names it):
 
 ``constants.json``
-    ``{"portraitcast.workflows.dispatch": {"LEASE_MARGIN": 0.5}}``: the product's own patience, shorter.
+    ``{"portraitcast.workflows.create_task": {"LEASE_MARGIN": 0.5}}``: the product's own patience, shorter.
 ``recording``
     While it is there, each outside call adds a line to ``calls.jsonl``.
 ``armed/<name>.json``
@@ -125,7 +125,7 @@ def install() -> None:
         return around(http_call(request.method, request.url), lambda: send(self, request, **kwargs))
 
     botocore.client.BaseClient._make_api_call = aws  # type: ignore[attr-defined]
-    requests.adapters.HTTPAdapter.send = http  # type: ignore[method-assign]
+    requests.adapters.HTTPAdapter.send = http  # type: ignore[method-assign, assignment]
     constants = FOLDER / "constants.json"
     if constants.exists():
         for module, values in json.loads(constants.read_text("utf-8")).items():

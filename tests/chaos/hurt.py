@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from portraitcast.adapters.records import from_attribute
 from run import ROOT
 
 if TYPE_CHECKING:
@@ -33,10 +34,11 @@ ENDS = frozenset({"done", "failed", "rejected"})
 # The product's own patience, short, so that a death is got over within seconds. How they hang together stays: a lease
 # outlives the function's time, and a visibility timeout is no shorter than that time.
 SHORT_TIMES = {
-    "portraitcast.workflows.dispatch": {"CREATE_SECONDS": 1.5, "CHECK_SECONDS": 1.5, "LEASE_MARGIN": 0.5},
-    "portraitcast.adapters.jobs_table": {"WALK_PATIENCE": 1.0},
-    "portraitcast.workflows.submit": {"SWEEP_PATIENCE": 1.0},
-    "portraitcast.workflows.ingest": {"TELLING_SECONDS": 1.0},
+    "portraitcast.workflows.create_task": {"CREATE_SECONDS": 1.5, "CHECK_SECONDS": 1.5, "LEASE_MARGIN": 0.5},
+    "portraitcast.workflows.reconcile_create": {"LOOK_SECONDS": 1.5, "LOOK_RESERVE": 1.0},
+    "portraitcast.adapters.jobs_table": {"OVERDUE": 1.0},
+    "portraitcast.workflows.sweep": {"SWEEP_PATIENCE": 1.0},
+    "portraitcast.workflows.evaluate": {"PUBLISHING_SECONDS": 1.0},
 }
 SHORT_TIMEOUT = 5  # submit's, s
 RECEIVED_AT_MOST = 20  # template.yaml's 5 are for functions that die rarely
@@ -239,41 +241,31 @@ class Hurt:
 
     def abort(self, name: str) -> None:
         """Abort the execution of a job, as a person would."""
-        (job,) = (item["doc"] for item in self.items() if item["sk"] == "JOB" and item["doc"]["name"] == name)
+        (job,) = (item for item in self.items() if item["sk"] == "JOB" and item["name"] == name)
         machine = self.outputs["state_machine_arn"].replace(":stateMachine:", ":execution:")
-        execution = f"{machine}:{job['id']}-{job['attempt']}-{job['watch']}"
+        execution = f"{machine}:{job['id']}-{job['attempt']}-{job['execution']}"
         self.client("stepfunctions").stop_execution(executionArn=execution)
 
     # ------------------------------------------------------------------ what is counted
     def items(self) -> list[dict[str, Any]]:
-        """Return every item of the Jobs table: its keys, and the document where it holds one."""
+        """Return every item of the Jobs table as plain values."""
         pages = self._table.get_paginator("scan").paginate(TableName=self.outputs["table"], ConsistentRead=True)
         return [
-            {"pk": item["pk"]["S"], "sk": item["sk"]["S"], "doc": json.loads(item["doc"]["S"]) if "doc" in item else {}}
-            for page in pages
-            for item in page["Items"]
+            {name: from_attribute(value) for name, value in item.items()} for page in pages for item in page["Items"]
         ]
 
     def jobs(self, folder: str) -> dict[str, dict[str, Any]]:
         """Return the jobs of a folder as the table knows them, by name."""
-        docs = [item["doc"] for item in self.items() if item["sk"] == "JOB"]
-        return {doc["name"]: doc for doc in docs if f"{doc['name'].rpartition('/')[0]}/" == folder}
+        jobs = [item for item in self.items() if item["sk"] == "JOB"]
+        return {job["name"]: job for job in jobs if f"{job['name'].rpartition('/')[0]}/" == folder}
 
     def tasks(self, folder: str) -> list[dict[str, Any]]:
         """Return the provider's tasks of a folder's jobs: each was paid when it was created."""
         return [task for task in self.simulator.state()["tasks"] if f"/{folder}" in task["audio_url"]]
 
     def is_quiet(self) -> bool:
-        """Say whether nothing is left to do: no owner of a slot, no open create, no queue, nobody untold."""
-        for item in self.items():
-            doc = item["doc"]
-            if item["pk"] == "QUEUE":
-                return False
-            if item["pk"] == "SLOTS" and (doc["owners"] or doc["creating"] or doc["checking"] or doc["notices"]):
-                return False
-            if item["sk"] == "JOB" and (doc["revision"] > doc["told"] or doc["status"] in {"submitting", "rendering"}):
-                return False
-        return True
+        """Say whether nothing is left to do: no task in flight, no open create, no queue, nothing unpublished."""
+        return not any(map(_is_unsettled, self.items()))
 
     def dead_letters(self) -> list[str]:
         """Take what lies in the dead-letter queue."""
@@ -281,7 +273,7 @@ class Hurt:
         answer = self._sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10, VisibilityTimeout=0)
         return [message["Body"] for message in answer.get("Messages", [])]
 
-    def is_watched(self) -> bool:
+    def is_monitored(self) -> bool:
         """Say whether an execution runs."""
         arn = self.outputs["state_machine_arn"]
         answer = self.client("stepfunctions").list_executions(stateMachineArn=arn, statusFilter="RUNNING")
@@ -303,5 +295,13 @@ class Hurt:
             told = (report["status"], report["revision"], (report["task"] or {}).get("id"))
             true = (job["status"], job["revision"], (job["task"] or {}).get("id"))
             if job["status"] not in ends or told != true or len(told_ends) != 1:
-                wrong.append(f"{name}: table {true}, report {told}, {job['problem']}, ends told: {sorted(told_ends)}")
+                wrong.append(f"{name}: table {true}, report {told}, {job['problems']}, ends told: {sorted(told_ends)}")
         return wrong + [f"dead letter: {body}" for body in self.dead_letters()]
+
+
+def _is_unsettled(item: dict[str, Any]) -> bool:
+    if item["pk"] == "ACCOUNT":
+        return any(item.get(name) for name in ("tasks_in_flight", "open_create", "check", "notices"))
+    if item["sk"] == "JOB":
+        return bool(item["revision"] > item["published"] or item["status"] in {"creating", "rendering"})
+    return str(item["pk"]).startswith("QUEUE#")

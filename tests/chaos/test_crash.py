@@ -43,7 +43,7 @@ def drop_pair(hurt: Hurt, folder: str, sweeps: bool) -> None:
 
 
 def drop_with_the_only_image(hurt: Hurt, folder: str, sweeps: bool) -> None:
-    """The portrait has another name: the job is sent by a walk over its folder."""
+    """The portrait has another name: the job is sent by a re-evaluation of its folder."""
     hurt.drop(f"{folder}line.wav", voice(1))
     hurt.wait(lambda: bool(hurt.told.of(f"{folder}line")), "the voice's job", sweeps=sweeps)
     hurt.drop(f"{folder}anna.png", portrait_of(folder))
@@ -68,7 +68,7 @@ def abort_the_execution(hurt: Hurt, folder: str, sweeps: bool) -> None:
         drop_pair(hurt, folder, sweeps)
         hurt.wait(lambda: "rendering" in hurt.told.states(f"{folder}line"), "the task", sweeps=sweeps)
         hurt.abort(f"{folder}line")
-        hurt.wait(lambda: bool(hurt.told.ended(folder)) or hurt.is_watched(), "the abort", sweeps=sweeps)
+        hurt.wait(lambda: bool(hurt.told.ended(folder)) or hurt.is_monitored(), "the abort", sweeps=sweeps)
     finally:
         hurt.simulator.set(manual=False)
 
@@ -78,7 +78,7 @@ WAYS = {
     "the only image": Way(drop_with_the_only_image),
     "a create cut off": Way(cut_the_create),
     "a create lost": Way(lose_the_create),
-    # Should its event be lost with the process, the schedule has the task watched anew: then what is paid is delivered.
+    # Should its event be lost with the process, the schedule has the task monitored anew: what is paid is delivered.
     "an execution aborted": Way(abort_the_execution, ("failed", "done")),
 }
 

@@ -36,18 +36,20 @@ def drop_all(hurt: Hurt, folder: str, count: int) -> None:
 def repeat_events(hurt: Hurt, folder: str, stop: threading.Event) -> None:
     """Send events of S3 that were sent before, until told to stop: S3 and SQS deliver at least once, in any order."""
     chance = random.Random()  # noqa: S311  # not secrecy
-    listed = hurt.client("s3").list_object_versions(Bucket=hurt.outputs["upload_bucket"], Prefix=folder)["Versions"]
+    bucket = hurt.outputs["upload_bucket"]
+    listed = hurt.client("s3").list_object_versions(Bucket=bucket, Prefix=folder)["Versions"]
     for version in chance.sample(listed, round(len(listed) * DUPLICATES)):
         for _ in range(chance.randint(1, 3)):
             if stop.wait(chance.uniform(0, 1)):
                 return
-            hurt.send(event_of(version))
+            hurt.send(event_of(bucket, version))
 
 
-def event_of(version: dict[str, Any]) -> dict[str, Any]:
+def event_of(bucket: str, version: dict[str, Any]) -> dict[str, Any]:
     """Return the event that S3 sent for a version, with the least of sequencers: it comes late."""
     s3_object = {"key": version["Key"], "size": version["Size"], "versionId": version["VersionId"], "sequencer": "0"}
-    return {"Records": [{"eventSource": "aws:s3", "eventName": "ObjectCreated:Put", "s3": {"object": s3_object}}]}
+    place = {"bucket": {"name": bucket}, "object": s3_object}
+    return {"Records": [{"eventSource": "aws:s3", "eventName": "ObjectCreated:Put", "s3": place}]}
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,7 @@ def storm(hurt: Hurt, folder: str, count: int, say: Callable[[str], None], *, du
             again.result()
     counters: dict[str, Any] = hurt.simulator.state()["counters"]
     written = ("dynamodb.Put", "dynamodb.Update", "dynamodb.Transact")
-    looks, delivers = calls["status", "emo.query"], calls["deliver", "emo.query"]
+    polls, delivers = calls["status", "emo.query"], calls["deliver", "emo.query"]
     passed = Passed(
         wrong=hurt.faults_of(folder, count),
         counters=counters,
@@ -102,7 +104,8 @@ def storm(hurt: Hurt, folder: str, count: int, say: Callable[[str], None], *, du
         requests=sum(counters["requests"].values()) / count,
         writes=sum(n for (_, call), n in calls.items() if call.startswith(written)) / count,
         calls=sum(calls.values()) / count,
-        transitions=(3 * looks + 2 * delivers) / count + 2,  # Wait, Look, HasItEnded; Deliver, IsItTold; begin, Told
+        transitions=(3 * polls + 2 * delivers) / count
+        + 2,  # Wait, Poll, HasItEnded; Deliver, IsItPublished; begin, Done
     )
     say(f"{count} voices in {counters['last_end'] - counters['first_start']:.0f} s, {passed}; {pauses(hurt, folder)}")
     return passed

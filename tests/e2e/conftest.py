@@ -36,6 +36,7 @@ API_KEY = "sk-end-to-end"
 SECOND_HALF = {
     "test_consumers.py",
     "test_engine.py",
+    "test_engine_like_aws.py",
     "test_every_right.py",
     "test_operations.py",
     "test_refused_files.py",

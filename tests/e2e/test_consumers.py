@@ -1,9 +1,8 @@
-"""Who builds on the events: the consumers of docs/consumers.md, deployed as they stand there, and what really comes."""
+"""Who builds on the events: the templates of docs/consumers/, deployed as they stand there, and what really comes."""
 
 from __future__ import annotations
 
 import json
-import re
 import uuid
 from typing import TYPE_CHECKING, Any
 
@@ -17,27 +16,23 @@ from stack import deploy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from conftest import Stack
 
     Report = dict[str, Any]
     Consume = Callable[..., dict[str, str]]
 
-PAGE = (ROOT / "docs" / "consumers.md").read_text("utf-8")
+CONSUMERS = sorted((ROOT / "docs" / "consumers").glob("*.yaml"))
 SCHEMA = Draft202012Validator(json.loads((ROOT / "docs" / "report.schema.json").read_text("utf-8")))
 
 
 @pytest.fixture
-def consume(stack: Stack, tmp_path: Path) -> Iterator[Consume]:
-    """Return what deploys the page's template that has a resource of one type, and returns its outputs."""
+def consume(stack: Stack) -> Iterator[Consume]:
+    """Return what deploys the template that has a resource of one type, and returns its outputs."""
     cloudformation, names = stack.client("cloudformation"), []
 
     def deployed(kind: str, **parameters: str) -> dict[str, str]:
-        blocks = re.findall(r"^```yaml\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
-        (text,) = [block for block in blocks if f"Type: {kind}\n" in block]
-        path = tmp_path / "consumer.yaml"
-        path.write_text(text, "utf-8")
+        (path,) = [template for template in CONSUMERS if f"Type: {kind}\n" in template.read_text("utf-8")]
         bucket, key = stack.outputs["upload_bucket"], f".{uuid.uuid4().hex}.json"  # a hidden file: left alone
         stack.s3.put_object(Bucket=bucket, Key=key, Body=json.dumps(read_template(path)).encode())
         names.append(f"consumer-{uuid.uuid4().hex[:8]}")
@@ -69,7 +64,7 @@ def bus(stack: Stack) -> Bus:
 
 @pytest.fixture
 def job() -> str:
-    """Return the name of a new job in acme/, the folder of the page."""
+    """Return the name of a new job in acme/, the folder of the templates."""
     return f"acme/{uuid.uuid4().hex[:10]}"
 
 
@@ -141,7 +136,8 @@ def test_the_filtered_queue_gets_finished_videos_of_its_folder_and_nothing_else(
     stack: Stack, consume: Consume, folder: str, job: str
 ) -> None:
     queue = consume("AWS::SNS::Subscription", TopicArn=stack.outputs["topic_arn"])["QueueUrl"]
-    sqs, told = stack.client("sqs"), []
+    sqs = stack.client("sqs")
+    told: list[Any] = []
 
     def arrived() -> bool:
         answer = sqs.receive_message(QueueUrl=queue, MaxNumberOfMessages=10)

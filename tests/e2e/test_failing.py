@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
 import time
 from typing import TYPE_CHECKING, Any
 
 from makers import voice
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from stacks import changed_policy
 
+if TYPE_CHECKING:
     from conftest import Stack
 
     from simulator import Simulator
@@ -129,26 +127,6 @@ def test_the_same_files_dropped_after_an_abort_take_up_the_living_task_instead_o
     assert done["tries"] == 1
 
 
-@contextlib.contextmanager
-def without_the_right(stack: Stack, function: str, sid: str) -> Iterator[None]:
-    """Take a statement out of a function's role."""
-    iam = stack.client("iam")
-    configuration = stack.client("lambda").get_function_configuration(FunctionName=stack.outputs["functions"][function])
-    role = configuration["Role"].rpartition("/")[2]
-    for name in iam.list_role_policies(RoleName=role)["PolicyNames"]:
-        policy = iam.get_role_policy(RoleName=role, PolicyName=name)["PolicyDocument"]
-        less = [statement for statement in policy["Statement"] if statement["Sid"] != sid]
-        if len(less) < len(policy["Statement"]):
-            break
-    else:
-        raise LookupError(f"{function} has no statement {sid}")
-    iam.put_role_policy(RoleName=role, PolicyName=name, PolicyDocument=json.dumps({**policy, "Statement": less}))
-    try:
-        yield
-    finally:
-        iam.put_role_policy(RoleName=role, PolicyName=name, PolicyDocument=json.dumps(policy))
-
-
 def test_what_aws_refuses_deliver_for_a_moment_is_tried_again_and_nobody_is_bothered(
     stack: Stack, simulator: Simulator, folder: str
 ) -> None:
@@ -156,7 +134,7 @@ def test_what_aws_refuses_deliver_for_a_moment_is_tried_again_and_nobody_is_both
     rendering = hold_running(stack, simulator, name)
     operators_before = len(stack.operators.so_far())
 
-    with without_the_right(stack, "deliver", "Jobs"):
+    with changed_policy(stack, "deliver", "Jobs", lambda _: []):
         refused = stack.logs("deliver").count("TryLaterError")
         simulator.finish(stack.tasks(name)[0]["id"])
         stack.until(lambda: stack.logs("deliver").count("TryLaterError") > refused, "deliver is refused")
@@ -168,6 +146,8 @@ def test_what_aws_refuses_deliver_for_a_moment_is_tried_again_and_nobody_is_both
     assert done["tries"] == 1
     states, machine = stack.client("stepfunctions"), stack.outputs["state_machine_arn"]
     pages = states.get_paginator("list_executions").paginate(stateMachineArn=machine)
-    watches = [each["status"] for page in pages for each in page["executions"] if each["name"].startswith(done["job"])]
-    assert watches == ["SUCCEEDED"]
+    executions = [
+        each["status"] for page in pages for each in page["executions"] if each["name"].startswith(done["job"])
+    ]
+    assert executions == ["SUCCEEDED"]
     assert stack.operators.so_far()[operators_before:] == []

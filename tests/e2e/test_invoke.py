@@ -13,9 +13,12 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import boto3
 import pytest
+from botocore.exceptions import ClientError
 from makers import face, sha256, voice
 
+from package import read_template
 from portraitcast.domain.uploads import short_hash
 from run import ROOT, STACK
 
@@ -33,7 +36,7 @@ EVENTS = ROOT / "events"
 NAME = "acme/line-01"  # what the events are about
 ODD_NAME = "acme/100% “a+b” こんにちは 🎤"
 PAIR_SECONDS = 1  # the stack's parameter
-LEAST_WAIT, MOST_WAIT = 1, 2  # the stack's parameters
+LEAST_POLL, MOST_POLL = 1, 2  # the stack's parameters
 INVOKED = {"submit": "SubmitFunction", "status": "StatusFunction", "deliver": "DeliverFunction"}
 
 
@@ -42,12 +45,20 @@ def read(name: str) -> Event:
     return event
 
 
+def in_own_bucket(stack: Stack, event: Event) -> Event:
+    """Return an event with the stack's upload bucket in the place of the example's: others' are left alone."""
+    text = json.dumps(event)
+    return dict(json.loads(text.replace("portraitcast-uploads", stack.outputs["upload_bucket"])))
+
+
 def invoke(stack: Stack, name: str, event: Event | None = None) -> tuple[Any, str]:
     """Invoke the function that an event file is for, with that file or what was filled into it.
 
+    The example's bucket becomes the stack's, as README tells its reader.
+
     Returns its answer and the end of its log.
     """
-    payload = (EVENTS / f"{name}.json").read_bytes() if event is None else json.dumps(event).encode()
+    payload = json.dumps(in_own_bucket(stack, read(name) if event is None else event)).encode()
     answer = stack.client("lambda").invoke(
         FunctionName=stack.outputs["functions"][name.partition("-")[0]], Payload=payload, LogType="Tail"
     )
@@ -121,10 +132,9 @@ def acme(stack: Stack) -> Iterator[Acme]:
 
 
 def paused(stack: Stack) -> bool:
-    key = {"pk": {"S": "SLOTS"}, "sk": {"S": "SLOTS"}}
+    key = {"pk": {"S": "ACCOUNT"}, "sk": {"S": "ACCOUNT"}}
     item = stack.client("dynamodb").get_item(TableName=stack.outputs["table"], Key=key, ConsistentRead=True)["Item"]
-    slots: dict[str, Any] = json.loads(item["doc"]["S"])
-    return bool(slots["paused"])
+    return bool(item["paused"]["BOOL"])
 
 
 # ---------------------------------------------------------------- submit: files
@@ -246,9 +256,9 @@ def test_a_scan_takes_in_what_nobody_told_of(stack: Stack, acme: Acme) -> None:
 def test_one_job_is_decided_about_anew_and_that_gives_the_same(stack: Stack, acme: Acme, seeds: Iterator[int]) -> None:
     acme.drop(mp3=mp3(next(seeds)), png=face())
     before = stack.report(NAME)
-    assert read("submit-job")["job"] == before["job"] == short_hash(NAME)
+    assert read("submit-reconcile")["reconcile"] == before["job"] == short_hash(NAME)
 
-    invoke(stack, "submit-job")
+    invoke(stack, "submit-reconcile")
 
     assert stack.report(NAME) == before
 
@@ -339,7 +349,7 @@ class Rendering:
 
     def fill(self, name: str) -> Event:
         """Return an event with the ids of this job in it, as README tells its reader to put them there."""
-        event, own = read(name), {key: self.input[key] for key in ("job", "attempt", "task", "watch")}
+        event, own = read(name), {key: self.input[key] for key in ("job", "attempt", "task", "execution")}
         if "detail" not in event:
             return {**event, **own}
         inside = {**json.loads(event["detail"]["input"]), **own}
@@ -359,7 +369,7 @@ def rendering(stack: Stack, simulator: Simulator, folder: str) -> Rendering:
 
 
 @pytest.fixture
-def unwatched(stack: Stack, rendering: Rendering) -> Iterator[Rendering]:
+def unmonitored(stack: Stack, rendering: Rendering) -> Iterator[Rendering]:
     """Return such a job whose execution was stopped, and nobody was told: what happens comes of the invocation."""
     events, states = stack.client("events"), stack.client("stepfunctions")
     found = stack.client("cloudformation").describe_stack_resource(StackName=STACK, LogicalResourceId="BadEndRule")
@@ -372,24 +382,24 @@ def unwatched(stack: Stack, rendering: Rendering) -> Iterator[Rendering]:
         events.enable_rule(Name=rule)
 
 
-def test_a_look_at_a_running_task_says_when_to_look_again(stack: Stack, rendering: Rendering) -> None:
-    answer, _ = invoke(stack, "status-look", rendering.fill("status-look"))
+def test_a_poll_of_a_running_task_says_when_to_poll_again(stack: Stack, rendering: Rendering) -> None:
+    answer, _ = invoke(stack, "status-poll", rendering.fill("status-poll"))
 
     assert (answer["status"], answer["ended"]) == ("RUNNING", False)
-    assert LEAST_WAIT <= answer["wait_seconds"] <= MOST_WAIT
+    assert LEAST_POLL <= answer["wait_seconds"] <= MOST_POLL
     assert answer["task"] == rendering.input["task"]
 
 
-def test_a_look_at_a_task_that_ended_says_so(stack: Stack, rendering: Rendering) -> None:
+def test_a_poll_of_a_task_that_ended_says_so(stack: Stack, rendering: Rendering) -> None:
     rendering.finish()
 
-    answer, _ = invoke(stack, "status-look", rendering.fill("status-look"))
+    answer, _ = invoke(stack, "status-poll", rendering.fill("status-poll"))
 
     assert (answer["status"], answer["ended"]) == ("SUCCEEDED", True)
 
 
-def test_a_look_at_the_examples_own_task_which_nobody_has_is_unknown_and_not_yet_believed(stack: Stack) -> None:
-    answer, _ = invoke(stack, "status-look")
+def test_an_unknown_task_is_not_yet_believed(stack: Stack) -> None:
+    answer, _ = invoke(stack, "status-poll")
 
     assert (answer["status"], answer["ended"], answer["unknown"]) == ("UNKNOWN", False, 1)
 
@@ -400,24 +410,24 @@ def test_a_task_of_more_than_a_day_has_ended(stack: Stack) -> None:
     assert answer["ended"] is True
 
 
-@pytest.mark.parametrize("name", ["deliver-task-ended", "deliver-look-broke"])
-def test_what_has_ended_is_delivered_and_told(stack: Stack, unwatched: Rendering, name: str) -> None:
-    unwatched.finish()
+@pytest.mark.parametrize("name", ["deliver-task-ended", "deliver-poll-broke"])
+def test_what_has_ended_is_delivered_and_published(stack: Stack, unmonitored: Rendering, name: str) -> None:
+    unmonitored.finish()
 
-    answer, _ = invoke(stack, name, unwatched.fill(name))
+    answer, _ = invoke(stack, name, unmonitored.fill(name))
 
-    assert answer["told"] is True
+    assert answer["published"] is True
     assert "error" not in answer
-    done = stack.report(unwatched.name)
+    done = stack.report(unmonitored.name)
     assert done["status"] == "done"
-    assert sha256(stack.result(f"{unwatched.name}.mp4")) == done["video"]["sha256"]
+    assert sha256(stack.result(f"{unmonitored.name}.mp4")) == done["video"]["sha256"]
 
 
-def test_a_look_that_broke_while_its_task_runs_goes_back_into_the_wait(stack: Stack, rendering: Rendering) -> None:
-    answer, _ = invoke(stack, "deliver-look-broke", rendering.fill("deliver-look-broke"))
+def test_a_poll_that_broke_goes_back_into_the_wait(stack: Stack, rendering: Rendering) -> None:
+    answer, _ = invoke(stack, "deliver-poll-broke", rendering.fill("deliver-poll-broke"))
 
-    assert (answer["told"], answer["ended"]) == (False, False)
-    assert answer["wait_seconds"] >= LEAST_WAIT
+    assert (answer["published"], answer["ended"]) == (False, False)
+    assert answer["wait_seconds"] >= LEAST_POLL
     assert stack.report(rendering.name)["status"] == "rendering"
 
 
@@ -428,31 +438,31 @@ def test_an_event_of_a_job_that_does_not_render_changes_nothing(stack: Stack, ac
 
     answer, _ = invoke(stack, name)
 
-    assert answer["told"] is True
+    assert answer["published"] is True
     assert (stack.results("acme/"), acme.revision()) == before
 
 
-def test_an_execution_aborted_by_hand_fails_its_job(stack: Stack, unwatched: Rendering) -> None:
-    answer, _ = invoke(stack, "deliver-execution-aborted", unwatched.fill("deliver-execution-aborted"))
+def test_an_execution_aborted_by_hand_fails_its_job(stack: Stack, unmonitored: Rendering) -> None:
+    answer, _ = invoke(stack, "deliver-execution-aborted", unmonitored.fill("deliver-execution-aborted"))
 
-    assert answer["told"] is True
-    assert stack.report(unwatched.name)["error"]["code"] == "ExecutionAborted"
+    assert answer["published"] is True
+    assert stack.report(unmonitored.name)["error"]["code"] == "ExecutionAborted"
 
 
 @pytest.mark.parametrize(
     ("name", "end"), [("deliver-execution-timed-out", "TIMED_OUT"), ("deliver-execution-failed", "FAILED")]
 )
 def test_an_execution_that_broke_is_told_to_operators_and_its_job_goes_on(
-    stack: Stack, unwatched: Rendering, name: str, end: str
+    stack: Stack, unmonitored: Rendering, name: str, end: str
 ) -> None:
-    answer, _ = invoke(stack, name, unwatched.fill(name))
+    answer, _ = invoke(stack, name, unmonitored.fill(name))
 
-    assert answer["told"] is True
-    notice = stack.operators.wait(lambda n: f"of {unwatched.name} ended {end}" in n["message"])
+    assert answer["published"] is True
+    notice = stack.operators.wait(lambda n: f"of {unmonitored.name} ended {end}" in n["message"])
     assert notice["subject"] == "Portraitcast: an execution broke"
-    assert stack.report(unwatched.name)["status"] == "rendering"
-    unwatched.finish()
-    stack.wait_report(unwatched.name, "done")
+    assert stack.report(unmonitored.name)["status"] == "rendering"
+    unmonitored.finish()
+    stack.wait_report(unmonitored.name, "done")
 
 
 # ---------------------------------------------------------------- what is logged meanwhile
@@ -477,34 +487,39 @@ def test_every_line_of_a_functions_log_is_json_and_names_its_job_where_it_has_on
 
     said = [record for record in map(json.loads, lines) if "message" in record]
 
-    assert said or function == "status"  # a look that goes well has nothing to say
-    assert [record["message"] for record in said if not record.get("job") and record["level"] != "INFO"] == []
+    assert said or function == "status"  # a poll that goes well has nothing to say
+    nobodys = read("submit-sqs-batch")["Records"][3]["body"]  # is about no job
+    nameless = [record for record in said if not record.get("job") and record.get("detail") != nobodys]
+    assert [record["message"] for record in nameless if record["level"] != "INFO"] == []
 
 
-# ---------------------------------------------------------------- all of them, and env.json
+# ---------------------------------------------------------------- all of them, and .local/env.json
 
 
 def test_no_event_is_forgotten_here() -> None:
     text = Path(__file__).read_text("utf-8")
-    assert [path.stem for path in EVENTS.glob("*.json") if path.stem != "env" and f'"{path.stem}"' not in text] == []
+    assert [path.stem for path in EVENTS.glob("*.json") if f'"{path.stem}"' not in text] == []
 
 
-@pytest.mark.parametrize("function", INVOKED)
-def test_env_json_filled_in_as_its_placeholders_say_is_what_the_stack_gives_its_functions(
-    stack: Stack, function: str
-) -> None:
-    o = stack.outputs
-    configuration = stack.client("lambda").get_function_configuration(FunctionName=o["functions"][function])
-    real = configuration["Environment"]["Variables"]
+def test_env_json_holds_what_each_function_has_and_its_roles_credentials(stack: Stack) -> None:
+    """What `make local` writes to .local/env.json is all that `sam local invoke` needs (local/env_file.py)."""
+    named = read_template(ROOT / "template.yaml")["Globals"]["Function"]["Environment"]["Variables"]
+    for logical_id, variables in stack.run.variables().items():
+        configuration = stack.client("lambda").get_function_configuration(FunctionName=stack.run.functions[logical_id])
+        added = {name: value for name, value in variables.items() if name.startswith("AWS_")}
+        assert set(added) <= set(named)  # else SAM CLI would not set them
+        assert {**variables, **configuration["Environment"]["Variables"]} == variables
+        sts = boto3.client(
+            "sts", endpoint_url=added["AWS_ENDPOINT_URL"], region_name=added["AWS_REGION"],
+            aws_access_key_id=added["AWS_ACCESS_KEY_ID"], aws_secret_access_key=added["AWS_SECRET_ACCESS_KEY"],
+            aws_session_token=added["AWS_SESSION_TOKEN"],
+        )  # fmt: skip
+        role = configuration["Role"].rpartition("/")[2]
+        assert f":assumed-role/{role}/" in sts.get_caller_identity()["Arn"]
 
-    def filled(value: str) -> str:
-        for name, known in o.items():
-            value = value.replace(f"<{name} of .local/outputs.json>", str(known))
-        return value
 
-    variables = {name: filled(value) for name, value in read("env")[INVOKED[function]].items()}
-    different = {name for name, value in variables.items() if value != real.get(name)}
-    assert set(variables) - set(real) == {"AWS_ENDPOINT_URL"}
-    # what a person chooses, what no output names, and where the container finds the engine
-    chosen = {name for name in different if read("env")[INVOKED[function]][name].isdecimal()}
-    assert different - chosen <= {"AWS_ENDPOINT_URL", "LINK_ROLE_ARN", "EXTRA_VIDEO_HOSTS"}
+def test_a_functions_role_is_lent_to_nobody_else(stack: Stack) -> None:
+    """On AWS only the Lambda service takes it; the engine lends it to `make local` for containers alone."""
+    configuration = stack.client("lambda").get_function_configuration(FunctionName=stack.outputs["functions"]["submit"])
+    with pytest.raises(ClientError, match="AccessDenied"):
+        stack.client("sts").assume_role(RoleArn=configuration["Role"], RoleSessionName="somebody")

@@ -158,7 +158,7 @@ def test_the_report_opens_and_stays_open_while_it_changes(
     browser.wait(STATE, name, "done")
 
     shown = browser.wait("card(given[0]).querySelector('details[open] pre').textContent", name)
-    assert '\n  "schema": "portraitcast.domain.report/1",\n' in shown
+    assert '\n  "schema": "portraitcast.report/1",\n' in shown
     assert '"status": "done"' in shown
 
 

@@ -10,6 +10,8 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
+from stacks import policies_of, role_of
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -22,15 +24,13 @@ if TYPE_CHECKING:
 def acting_as(stack: Stack, function: str) -> Client:
     """Return clients with the rights of a function's role; nobody but Lambda can take the role itself."""
     iam, sts = stack.client("iam"), stack.client("sts")
-    configuration = stack.client("lambda").get_function_configuration(FunctionName=stack.outputs["functions"][function])
-    own = configuration["Role"].rpartition("/")[2]
+    own = role_of(stack, function)
     trust = {"Effect": "Allow", "Principal": {"AWS": sts.get_caller_identity()["Arn"]}, "Action": "sts:AssumeRole"}
     name = f"as-{function}"
     document = json.dumps({"Version": "2012-10-17", "Statement": [trust]})
     try:
         arn = iam.create_role(RoleName=name, AssumeRolePolicyDocument=document)["Role"]["Arn"]
-        for policy in iam.list_role_policies(RoleName=own)["PolicyNames"]:
-            rights = iam.get_role_policy(RoleName=own, PolicyName=policy)["PolicyDocument"]
+        for policy, rights in policies_of(stack, own).items():
             iam.put_role_policy(RoleName=name, PolicyName=policy, PolicyDocument=json.dumps(rights))
         assert iam.list_attached_role_policies(RoleName=own)["AttachedPolicies"] == []
     except iam.exceptions.EntityAlreadyExistsException:
@@ -38,7 +38,7 @@ def acting_as(stack: Stack, function: str) -> Client:
     session = sts.assume_role(RoleArn=arn, RoleSessionName="test")["Credentials"]
 
     def client(service: str) -> Any:
-        return boto3.client(
+        return boto3.client(  # type: ignore[call-overload]  # any service
             service,
             region_name=stack.outputs["region"],
             endpoint_url=stack.outputs["endpoint_url"],
@@ -79,7 +79,7 @@ MAY = {
     "status": {"read the key"},
     "deliver": {"read the table", "read the key", "write a report", "write a video", "wake submit", "send a notice"},
 }
-LEFT_OUT = {("submit", "start an execution")}  # it may, and a task that nobody ordered would be watched
+LEFT_OUT = {("submit", "start an execution")}  # it may, and a task that nobody ordered would be monitored
 
 
 @pytest.mark.parametrize(("function", "what"), [(function, what) for function in MAY for what in sorted(MAY[function])])

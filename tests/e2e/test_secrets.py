@@ -15,7 +15,6 @@ from makers import face, new_folder, voice
 from test_every_right import Bench
 from test_failing import abort
 
-from run import FUNCTIONS
 from stacks import SHORT_WAITS, deployed, own_folder
 
 if TYPE_CHECKING:
@@ -43,7 +42,7 @@ class Leftovers:
 def run_through_everything(stack: Stack, simulator: Simulator) -> list[str]:
     """Let jobs come to every kind of end; return their names."""
     folder = new_folder()
-    told = {"code": "InvalidParameter", "message": f"Bad request with key {FIRST_KEY} for {TOLD_LINK}"}
+    told = {"code": "InvalidParameter", "message": f"The image at {TOLD_LINK} is bad for key {FIRST_KEY}"}
     ends = {"fine": "done", "refused": "rejected", "failing": "failed", "of-links": "failed", "aborted": "failed"}
     names = {what: f"{folder}{what}/line" for what in ends}
     simulator.fault({"status": 400, "body": told}, endpoint="create", match={"contains": "refused"})
@@ -83,7 +82,7 @@ def rotate(stack: Stack, simulator: Simulator) -> str:
     )
     bench = Bench.__new__(Bench)  # for its cold start: a warm environment takes up to a minute
     bench.outputs, bench.client = stack.outputs, stack.client
-    for function in FUNCTIONS:
+    for function in stack.outputs["functions"]:
         bench.start_cold(function)
     name = f"{new_folder()}line"
     stack.drop_pair(name, face(2), voice(1.0, 2))
@@ -93,7 +92,7 @@ def rotate(stack: Stack, simulator: Simulator) -> str:
 
 def gather(stack: Stack) -> dict[str, str]:
     """Return everything that is written anywhere, as text."""
-    texts = {f"log of {function}": stack.logs(function) for function in FUNCTIONS}
+    texts = {f"log of {function}": stack.logs(function) for function in stack.outputs["functions"]}
     texts |= {f"file {path.name}": path.read_text("utf-8", "replace") for path in stack.run.work.glob("*.log")}
     for page in stack.s3.get_paginator("list_object_versions").paginate(Bucket=stack.outputs["results_bucket"]):
         for each in page.get("Versions", []):

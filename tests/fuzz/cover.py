@@ -1,7 +1,8 @@
 """Coverage-guided fuzzing of one parser, by atheris: ``python tests/fuzz/cover.py voices -runs=200000``.
 
-Takes libFuzzer's options. What finds new ways through the parser is kept in ``.fuzz/``; ``-merge=1`` takes the smallest
-of it into ``corpus/``. What breaks a bound is written into ``corpus/``, where the tests find it from then on.
+Takes libFuzzer's options; alone, it names the parsers. What finds new ways through the parser is kept in ``.fuzz/``;
+``-merge=1`` takes the smallest of it into ``corpus/``. What breaks a bound is written into ``corpus/``, where the tests
+find it from then on.
 """
 
 from __future__ import annotations
@@ -46,4 +47,4 @@ def main(name: str, *options: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main(*sys.argv[1:]) if sys.argv[1:] else print(*TARGETS)

@@ -5,24 +5,24 @@ from __future__ import annotations
 
 import io
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-import requests
-import urllib3
-
-from portraitcast.adapters.dashscope.client import Boxes, Emo, EmoError
-from portraitcast.errors import PortraitcastError, RefusalError
-from portraitcast.media import UnreadableError, probe_picture, probe_video, probe_voice, sniff
+from fuzz.provider import provider
+from portraitcast.adapters.probe import UnreadableVideoError, probe_video
+from portraitcast.adapters.queues import Queue
+from portraitcast.domain.problems import ProblemError, plain, scrub, show_link
+from portraitcast.domain.settings import SETTINGS_MAX_BYTES, claims_voice, effective, parse_settings, resolve_name
 from portraitcast.domain.uploads import classify, same_key
-from portraitcast.domain.settings import claims_voice, parse_settings, resolve_name, scrub, show_link
-from portraitcast.workflows.submit import Submit
+from portraitcast.errors import PortraitcastError
+from portraitcast.workflows.submit import Received, Submit
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from portraitcast.workflows.ingest import Arrival
+
 MIB = 1_048_576
-BOXES = Boxes((302, 286, 610, 593), (71, 9, 840, 778))
 
 
 @dataclass(frozen=True)
@@ -44,19 +44,16 @@ class Target:
     words: tuple[bytes, ...]
 
 
-def probing(probe: Callable[[io.BytesIO], object]) -> Callable[[bytes], object]:
-    def run(data: bytes) -> object:
-        sniff(data[:4096])
-        try:
-            found = probe(io.BytesIO(data))
-        except UnreadableError as error:
-            return error.reason
-        return found
-
-    return run
+def videos(data: bytes) -> object:
+    try:
+        return probe_video(io.BytesIO(data))
+    except UnreadableVideoError as error:
+        assert len(str(error)) < 200
+        return str(error)
 
 
 def settings(data: bytes) -> object:
+    data = data[:SETTINGS_MAX_BYTES]  # what is longer is refused unread
     claims_voice(data)
     outcomes = []
     for folder_defaults in (False, True):
@@ -65,8 +62,10 @@ def settings(data: bytes) -> object:
             outcomes.append("settings")
             if found.image_url:
                 outcomes.append(resolve_name(found.image_url, "acme/line-01.json") and "name")
-        except RefusalError as error:
-            assert len(json.dumps(error.problem.as_dict())) < 20_000
+            own, folder = (None, found) if folder_defaults else (found, None)
+            outcomes.append(effective(own, folder, picture_size=(900, 800), own_key="acme/line-01.json").model)
+        except ProblemError as error:
+            assert len(json.dumps(asdict(error.problem))) < 20_000
             outcomes.append(error.problem.message)
     return outcomes
 
@@ -87,72 +86,35 @@ def keys(data: bytes) -> object:
 class Stack:
     """Stands for every part that submit hands messages on to: takes any call and knows of nothing."""
 
-    owners: tuple[str, ...] = ()
-    hold = None
-
     def __getattr__(self, _: str) -> Callable[..., object]:
         return lambda *_, **__: None
 
-    def arrive(self, key: str, **_: object) -> None:
-        if name := classify(key):
+    def arrive(self, arrival: Arrival) -> None:
+        if name := classify(arrival.key):
             assert len(name.job) == 32
-
-    def slots(self) -> Stack:
-        return self
-
-    def open_jobs(self, *_: object) -> tuple[list[str], None]:
-        return [], None
 
 
 STACK: Any = Stack()
-SUBMIT = Submit(STACK, STACK, STACK, STACK, STACK, STACK, STACK)
+SUBMIT = Submit(STACK, STACK, STACK, STACK, Queue(STACK, "queue"), bucket="uploads", clock=lambda: 0.0)
 
 
 def messages(data: bytes) -> object:
     """SQS gives text, of 1 MiB at most."""
     try:
-        SUBMIT.handle_body(data[:MIB].decode("utf-8", "replace"))
+        message = Received.from_text(data[:MIB].decode("utf-8", "replace"), 0.0)
+        assert message.hops >= 0
+        SUBMIT.handle(message, 0.0)
     except PortraitcastError as error:
+        assert len(str(error)) < 2000
         return str(error)
     return "handled"
 
 
-STATUSES = (200, 200, 200, 200, 400, 401, 403, 404, 409, 429, 500, 503)
-CALLS: tuple[Callable[[Emo], object], ...] = (
-    lambda emo: emo.check_portrait("https://a.example/a.png", "1:1"),
-    lambda emo: emo.create(image_url="https://a", audio_url="https://b", boxes=BOXES, style_level="normal"),
-    lambda emo: emo.query("a-task"),
-    lambda emo: emo.list_tasks(),
-    lambda emo: emo.cancel("a-task"),
-)
-
-
-class Wire:
-    """A session that answers with the same bytes again and again."""
-
-    def __init__(self, status: int, content: bytes) -> None:
-        self._status = status
-        self._content = content
-
-    def request(self, *_: Any, **__: Any) -> requests.Response:
-        response = requests.Response()
-        response.status_code = self._status
-        response.headers["Retry-After"] = self._content[:9].decode("latin-1")
-        response.raw = urllib3.HTTPResponse(io.BytesIO(self._content), preload_content=False)
-        return response
-
-
-def provider(data: bytes) -> object:
-    """The first byte chooses call and status, the others are the answer."""
-    call, status = divmod(data[0] if data else 0, len(STATUSES))
-    session: Any = Wire(STATUSES[status], data[1:])
-    try:
-        return CALLS[call % len(CALLS)](
-            Emo("https://emo.example/api/v1", lambda: "sk-fuzzfuzzfuzzfuzz", session=session)
-        )
-    except EmoError as error:
-        assert len(str(error)) < 1200
-        return str(error)
+def texts(data: bytes) -> object:
+    """Words of somebody else's, as a log or a report may repeat them."""
+    text = data[:MIB].decode("utf-8", "replace")
+    assert len(plain(text)) <= len(text)
+    return show_link(text), scrub(text)
 
 
 JSON_WORDS = (
@@ -172,11 +134,10 @@ JSON_WORDS = (
     b'"',
 )
 TARGETS = {
-    "pictures": Target(probing(probe_picture), 3 * MIB, (b"IHDR", b"IDAT", b"IEND", b"RIFF", b"WEBP", b"VP8 ", b"VP8X", b"VP8L", b"\xff\xc0", b"\xff\xda", b"\xff\xd9", b"\xff\xd8", b"BM")),
-    "voices": Target(probing(probe_voice), 16 * MIB, (b"RIFF", b"WAVE", b"fmt ", b"data", b"LIST", b"ID3\4\0\0", b"TAG", b"APETAGEX", b"Xing", b"Info", b"VBRI", b"\xff\xfb\x90\x64")),
-    "videos": Target(probing(probe_video), 3 * MIB, (b"ftyp", b"moov", b"trak", b"mdia", b"mvhd", b"tkhd", b"mdhd", b"hdlr", b"vide", b"moof", b"mdat", b"\0\0\0\1moov", b"\0\0\0\0free")),
-    "settings": Target(settings, 4 * MIB, (*JSON_WORDS, b"../", b"image_url", b"face_bbox", b"%s%n{0}", b"<script>")),
+    "videos": Target(videos, 3 * MIB, (b"ftyp", b"moov", b"trak", b"mdia", b"mvhd", b"tkhd", b"mdhd", b"hdlr", b"vide", b"moof", b"mdat", b"\0\0\0\1moov", b"\0\0\0\0free")),
+    "texts": Target(texts, 32 * MIB, (b"https://", b"u:p@", b"?X-Amz-Signature=x", b"sk-", b"x-amz-", b"%3d", b"\\/\\/", b"#", b" ")),
+    "settings": Target(settings, 4 * MIB, (*JSON_WORDS, b"../", b"image_url", b"face_bbox", b"liveportrait", b"video_fps", b"%s%n{0}", b"<script>")),
     "keys": Target(keys, 1 * MIB, (b"../", b".mp3", b"/", b"settings.json", b"%s%n{0}", b"<script>", b"\xf0\x9f\x8e\xa4", b"\xcc\x81", b"\0", b"https://u:p@h?X-Amz-Signature=x")),
-    "messages": Target(messages, 48 * MIB, (*JSON_WORDS, b"Records", b"s3", b"object", b"key", b"sweep", b"attempt", b"%ff")),
-    "provider": Target(provider, 48 * MIB, (*JSON_WORDS, b"output", b"task_id", b"task_status", b"data", b"total_page", b"2026-01-01 00:00:00.000")),
+    "messages": Target(messages, 48 * MIB, (*JSON_WORDS, b"Records", b"s3", b"object", b"key", b"sweep", b"reconcile", b"hops", b"uploads", b"bucket", b"%ff")),
+    "provider": Target(provider, 48 * MIB, (*JSON_WORDS, b"output", b"task_id", b"task_status", b"results", b"video_url", b"check_pass", b"pass", b"upload_host", b"https://a.example/", b"data", b"total_page", b"2026-01-01 00:00:00.000")),
 }  # fmt: skip

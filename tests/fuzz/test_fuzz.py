@@ -34,7 +34,7 @@ def test_hostile_input_stays_within_bounds(name: str) -> None:
         st.integers(0, 64) | st.integers(0, 4096), st.integers(0, 16), pieces, st.sampled_from((1, 1, 1, 200))
     )
 
-    @settings(max_examples=INPUTS, derandomize=True, deadline=None, database=None)
+    @settings(max_examples=max(INPUTS, settings().max_examples))
     @given(st.sampled_from(corpus(name)), st.lists(change, max_size=6), st.none() | st.integers(0, 4096))
     def within_bounds(seed: bytes, changes: list[tuple[int, int, bytes, int]], end: int | None) -> None:
         data = bytearray(seed)

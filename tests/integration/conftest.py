@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from moto import mock_aws
-from world import REGION, FileServer, World, serving
+from world import REGION, FileServer, World, make_table, serving
 
+import hypothesis_profile  # noqa: F401 - importing it sets the profile
 from simulator import Simulator
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-NO_RATES = dict.fromkeys(("check_rate", "create_rate", "query_rate", "list_rate", "cancel_rate"))
+    from portraitcast.adapters.jobs_table import JobsTable
+
+NO_RATES: dict[str, Any] = dict.fromkeys(("check_rate", "create_rate", "query_rate", "list_rate", "cancel_rate"))
 
 
 @pytest.fixture
@@ -24,6 +27,17 @@ def aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.delenv("AWS_PROFILE", raising=False)
     with mock_aws():
         yield
+
+
+@pytest.fixture
+def table(aws: None) -> JobsTable:
+    return make_table()
+
+
+@pytest.fixture
+def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Botocore waits between its tries; the tests need not."""
+    monkeypatch.setattr("botocore.endpoint.time.sleep", lambda _: None)
 
 
 @pytest.fixture(scope="session")

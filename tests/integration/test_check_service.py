@@ -23,7 +23,12 @@ PORTRAIT = ROOT / "local" / "samples" / "portrait.png"
 KEY = "sk-check-0123456789abcdef"
 ROWS = {"list-model", "list-row", "list-day", "list-links", "list-order", "list-zone"}
 PAID = {name for name, statement in STATEMENTS.items() if statement.costs}
-EMO = {"model": "emo-v1", "face_bbox": (1, 1, 9, 9), "ext_bbox": (0, 0, 9, 9), "parameters": {"style_level": "calm"}}
+EMO: dict[str, Any] = {
+    "model": "emo-v1",
+    "face_bbox": (1, 1, 9, 9),
+    "ext_bbox": (0, 0, 9, 9),
+    "parameters": {"style_level": "calm"},
+}
 
 
 @pytest.fixture
@@ -161,7 +166,7 @@ def test_the_command_fails_when_something_differs(sim: Simulator) -> None:
     ],
 )
 def test_the_command_says_why_it_cannot_ask(sim: Simulator, variables: dict[str, str], said: str) -> None:
-    done = run(**({"base_url": sim.base_url} | variables))  # type: ignore[arg-type]
+    done = run(**({"base_url": sim.base_url} | variables))
     assert done.returncode == 2
     assert said in done.stderr
     assert "Traceback" not in done.stderr

@@ -9,11 +9,20 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from ipaddress import ip_address
 from pathlib import Path
+from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from portraitcast.adapters.dashscope import (
     AccountError,
@@ -34,6 +43,7 @@ from servers import serving
 from simulator import Simulator
 from simulator.account import TROUBLES
 from simulator.faults import NONSENSE
+from simulator.models import MODELS as PAGES
 
 EMO = MODELS["emo-v1"]
 KEY = "sk-0123456789abcdef"
@@ -195,9 +205,8 @@ REFUSED = json.dumps({"code": "InvalidParameter", "message": "no", "request_id":
         pytest.param(answer(200, CREATED.ljust(ANSWER_MAX_BYTES + 1)), id="a giant body"),
     ],
 )
-def test_a_create_without_a_clear_answer_is_unknown_in_time_and_was_sent_once(
-    service: Service, behaviour: Behaviour
-) -> None:
+def test_an_unclear_create_was_sent_once(service: Service, behaviour: Behaviour) -> None:
+    """A create without a clear answer is unknown in time and was sent once."""
     service.behaviour = behaviour
     client = service.client()
     start = time.monotonic()
@@ -209,9 +218,8 @@ def test_a_create_without_a_clear_answer_is_unknown_in_time_and_was_sent_once(
 
 
 @pytest.mark.parametrize("behaviour", [hang, drip(head(200, 10**6), b" "), raw(), answer(307, b"", "Location: /x")])
-def test_a_query_that_is_not_answered_ends_in_time_too_and_may_be_repeated(
-    service: Service, behaviour: Behaviour
-) -> None:
+def test_an_unanswered_query_ends_in_time(service: Service, behaviour: Behaviour) -> None:
+    """A query that is not answered ends in time too and may be repeated."""
     service.behaviour = behaviour
     client = service.client()
     start = time.monotonic()
@@ -274,7 +282,8 @@ def test_a_slow_answer_within_the_time_is_taken(service: Service) -> None:
     assert len(service.requests) == 1
 
 
-def test_a_create_that_is_cut_before_it_was_read_is_sent_no_second_time(service: Service) -> None:
+def test_a_cut_create_is_not_sent_again(service: Service) -> None:
+    """A create that is cut before it was read is sent no second time."""
     service.reads_requests = False
     service.behaviour = raw()
     with suppress(NotConnectedError):  # when the cut came before a byte of the body had left
@@ -282,7 +291,8 @@ def test_a_create_that_is_cut_before_it_was_read_is_sent_no_second_time(service:
     assert len(service.connections) == 1
 
 
-def test_a_create_never_goes_over_a_connection_that_another_call_left_open(service: Service) -> None:
+def test_a_create_has_its_own_connection(service: Service) -> None:
+    """A create never goes over a connection that another call left open."""
     passed = json.dumps({"output": {"check_pass": True, "face_bbox": [1, 1, 2, 2], "ext_bbox": [0, 0, 9, 9]}}).encode()
     bodies = [passed, CREATED]
 
@@ -341,9 +351,8 @@ def test_a_proxy_that_is_not_there_is_not_connected(
     assert service.requests == []
 
 
-def test_a_create_whose_time_ended_before_it_was_sent_is_never_sent(
-    service: Service, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_late_create_is_never_sent(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A create whose time ended before it was sent is never sent."""
     looked_up, real = threading.Event(), socket.getaddrinfo
 
     def slow_lookup(*args: object, **kwargs: object) -> object:
@@ -370,7 +379,8 @@ def files() -> Iterator[str]:
         yield f"http://127.0.0.1:{server.server_port}"
 
 
-def test_the_bundled_simulator_takes_a_pair_from_the_check_to_the_link(files: str) -> None:
+def test_a_pair_from_the_check_to_the_link(files: str) -> None:
+    """The bundled simulator takes a pair from the check to the link."""
     image, audio = f"{files}/portrait.png", f"{files}/voice.mp3"
     with Simulator(api_key=KEY, manual=True) as sim:
         client = DashScope(sim.base_url, lambda: KEY)
@@ -411,12 +421,15 @@ def test_the_bundled_simulator_refuses_another_key() -> None:
 
 # Three models at the bundled simulator, which was written from the pages and not from the client
 
+WORDS = ("normal", "calm", "active", "speech", "480P", "720P", "1080P", "1:1", "3:4", "", "0.5", "true", "Normal")
 MODEL = pytest.mark.parametrize("model", MODELS.values(), ids=MODELS)
 
 
 @pytest.fixture(scope="module")
 def one_simulator() -> Iterator[Simulator]:
-    rates = dict.fromkeys(("check_rate", "create_rate", "query_rate", "list_rate", "cancel_rate", "policy_rate"))
+    rates: dict[str, Any] = dict.fromkeys(
+        ("check_rate", "create_rate", "query_rate", "list_rate", "cancel_rate", "policy_rate")
+    )
     with Simulator(api_key=KEY, task_seconds=0, **rates) as running:
         yield running
 
@@ -508,6 +521,34 @@ def test_every_parameter_s_bounds_are_the_pages(sim: Simulator, files: str, mode
             )
             assert isinstance(made, Created)
             assert sim.state()["tasks"][-1]["parameters"][parameter.name] == value
+
+
+@settings(derandomize=True, deadline=None, database=None)
+@given(st.none() | st.booleans() | st.integers(-2, 40) | st.floats(-1, 40) | st.sampled_from(WORDS))
+def test_both_sides_allow_the_same_values(value: object) -> None:
+    """But that the client takes 24.0 for a whole number, and sends 24."""
+    for model in MODELS.values():
+        pages = PAGES[model.name]
+        rules = {**pages.rules, **pages.check_rules}
+        assert {parameter.name for parameter in model.parameters} == set(rules)
+        for parameter in model.parameters:
+            if parameter.accepts(value):
+                assert rules[parameter.name].allows(parameter.sent(value))  # type: ignore[arg-type]  # accepted
+            else:
+                assert not rules[parameter.name].allows(value)
+
+
+def test_both_sides_know_the_same_limits() -> None:
+    for model in MODELS.values():
+        pages, picture, voice = PAGES[model.name], model.picture, model.voice
+        assert (pages.check_name, pages.verdict, pages.boxes) == (model.check_model, model.verdict, model.takes_boxes)
+        assert (pages.min_side, pages.max_side) == (picture.min_side, picture.max_side)
+        assert (pages.picture_bytes, pages.max_ratio) == (picture.max_bytes, picture.max_ratio)
+        assert (pages.voice_bytes, pages.max_seconds) == (voice.max_bytes, voice.max_seconds)
+        assert (pages.min_seconds, pages.strict) == (voice.min_seconds, voice.strict)
+        for value in model.second_cny:
+            given = {model.priced_by: value} if model.priced_by else {}
+            assert pages.price(given, value) == model.video_fee(1, given)
 
 
 @pytest.mark.parametrize(
@@ -605,3 +646,57 @@ def test_what_befalls_every_job_rejects_none(sim: Simulator, files: str, state: 
     else:
         with pytest.raises(expected):
             client.create(EMO, image_url=image, audio_url=audio, boxes=BOXES, parameters={})
+
+
+# HTTPS, as the service has it
+
+
+def certificate_for(address: str, folder: Path) -> tuple[Path, Path]:
+    """Make a certificate of one's own for an IP address."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, address)])
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(datetime.now(UTC) - timedelta(hours=1))
+        .not_valid_after(datetime.now(UTC) + timedelta(hours=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address(address))]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    plain = serialization.NoEncryption()
+    files = folder / "certificate.pem", folder / "key.pem"
+    files[0].write_bytes(made.public_bytes(serialization.Encoding.PEM))
+    files[1].write_bytes(key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, plain))
+    return files
+
+
+def test_a_stored_pair_over_https(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The key and the face go over TLS only, to the service and to its storage."""
+    files = certificate_for("127.0.0.1", tmp_path)
+    with Simulator(api_key=KEY, task_seconds=0, certificate=files) as sim:
+        client = DashScope(sim.base_url, lambda: KEY)
+        assert sim.base_url.startswith("https://")
+        with pytest.raises(NotConnectedError):  # nobody vouches for the certificate
+            client.query("t-1")
+        assert sim.state()["counters"]["requests"] == {}
+
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(files[0]))
+        image = (SAMPLES / "portrait.png").read_bytes()
+        voice = (SAMPLES / "voice.mp3").read_bytes()
+        links = [
+            client.upload(model, io.BytesIO(content), name, len(content))
+            for model, content, name in (
+                (EMO.check_model, image, "a.png"),
+                (EMO, image, "a.png"),
+                (EMO, voice, "v.mp3"),
+            )
+        ]
+        boxes = boxes_of(client.check_portrait(EMO, links[0], {}))
+        made = client.create(EMO, image_url=links[1], audio_url=links[2], boxes=boxes, parameters={})
+        task = finished(sim, client, made)
+        assert task.video_url is not None
+        assert task.video_url.startswith("https://127.0.0.1:")

@@ -20,7 +20,7 @@ from page import read, serve, still
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-UPLOADS, RESULTS = "page-uploads", "page-results"
+UPLOADS, RESULTS, WORK = "page-uploads", "page-results", "page-work"
 VIDEO = bytes(range(256)) * 8
 HOSTILE = "<script>alert(1)</script>\"'&/\u202e../../日本 🙂%2e+"
 
@@ -67,10 +67,10 @@ def visitor(aws: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Visitor]:
     monkeypatch.setattr(page_module, "LOOK_SECONDS", 0)
     monkeypatch.setattr(page_module, "REST", 0)
     s3 = client("s3")
-    for bucket in (UPLOADS, RESULTS):
+    for bucket in (UPLOADS, RESULTS, WORK):
         s3.create_bucket(Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": "eu-central-1"})
     s3.put_bucket_versioning(Bucket=UPLOADS, VersioningConfiguration={"Status": "Enabled"})
-    with serve(s3, UPLOADS, RESULTS) as address:
+    with serve(s3, UPLOADS, RESULTS, WORK) as address:
         yield Visitor(urlsplit(address).port or 0, s3)
 
 
@@ -78,7 +78,7 @@ def report(name: str, status: str = "waiting", as_of: str = "2026-01-02T03:04:05
     job = hashlib.sha256(name.encode()).hexdigest()[:32]
     voice = {"key": f"{name}.mp3", "version": "v1"}
     inputs = {"voice": voice, "portrait": more.pop("portrait", None), "settings": []}
-    shown = {"schema": "portraitcast.domain.report/1", "job": job, "name": name, "status": status, "as_of": as_of}
+    shown = {"schema": "portraitcast.report/1", "job": job, "name": name, "status": status, "as_of": as_of}
     return shown | {"message": "A sentence.", "inputs": inputs, "video": None} | more
 
 
@@ -150,7 +150,7 @@ def test_only_so_many_jobs_are_shown_and_the_full_count_stands_beside_them(
 
 @pytest.mark.parametrize(
     "content",
-    [b"", b"\xff", b"7", b"[]", b"{}", b'{"schema": "portraitcast.domain.report/1"}', b"[" * 100_000, b'{"schema": NaN}'],
+    [b"", b"\xff", b"7", b"[]", b"{}", b'{"schema": "portraitcast.report/1"}', b"[" * 100_000, b'{"schema": NaN}'],
     ids=["empty", "no text", "a number", "a list", "nothing in it", "all but a report", "too deep", "no JSON"],
 )
 def test_a_json_that_is_no_report_is_left_out(content: bytes) -> None:
@@ -250,7 +250,7 @@ def test_a_part_behind_the_end_is_refused(visitor: Visitor, video: str) -> None:
 @pytest.mark.parametrize("wanted", ["bytes=0-1,5-6", "bytes=-", "lines=1-2", "bytes=a-b", "bytes=٣-"])
 def test_what_is_no_single_range_is_ignored(visitor: Visitor, video: str, wanted: str) -> None:
     connection = http.client.HTTPConnection("127.0.0.1", visitor.port, timeout=30)
-    connection.request("GET", video, headers={"Range": wanted.encode()})  # type: ignore[dict-item]
+    connection.request("GET", video, headers={"Range": wanted.encode()})
     answer = connection.getresponse()
     assert (answer.status, answer.read()) == (200, VIDEO)
     connection.close()

@@ -251,9 +251,10 @@ def client(sim: Simulator, files: FileServer) -> Client:
 
 @pytest.mark.parametrize(("ratio", "shape"), [("1:1", 1), ("3:4", 3 / 4)])
 @pytest.mark.parametrize("size", [(480, 480), (700, 500), (400, 900)])
-def test_a_check_gives_a_cutout_of_the_asked_shape_around_the_face(
+def test_a_check_gives_the_boxes(
     client: Client, files: FileServer, ratio: str, shape: float, size: tuple[int, int]
 ) -> None:
+    """A check gives a cutout of the asked shape around the face."""
     answer = client.check(files.add("p.png", picture(size)), ratio)
     assert answer.status_code == 200
     assert answer.headers["Content-Type"].startswith("application/json")
@@ -268,9 +269,8 @@ def test_a_check_gives_a_cutout_of_the_asked_shape_around_the_face(
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "BMP", "WEBP"])
-def test_a_check_takes_every_type_of_picture_that_the_service_names(
-    client: Client, files: FileServer, kind: str
-) -> None:
+def test_every_type_of_picture(client: Client, files: FileServer, kind: str) -> None:
+    """A check takes every type of picture that the service names."""
     url = files.add(f"p.{kind.lower()}", picture(kind=kind))
     assert client.check(url).json()["output"]["check_pass"] is True
 
@@ -287,9 +287,8 @@ def test_a_check_takes_every_type_of_picture_that_the_service_names(
         (picture()[:-60], "InvalidFile.Value"),
     ],
 )
-def test_a_refused_portrait_is_http_200_with_a_code_and_no_boxes(
-    client: Client, files: FileServer, content: bytes, code: str
-) -> None:
+def test_a_refused_portrait_is_http_200(client: Client, files: FileServer, content: bytes, code: str) -> None:
+    """A refused portrait is http 200 with a code and no boxes."""
     answer = client.check(files.add("p.png", content))
     assert answer.status_code == 200
     output = answer.json()["output"]
@@ -363,7 +362,8 @@ def test_every_call_needs_the_key(client: Client, authorization: str | None, pat
     assert answer.json()["request_id"]
 
 
-def test_a_second_key_of_the_account_sees_the_same_tasks_under_its_own_number(client: Client) -> None:
+def test_a_second_key_of_the_account(client: Client) -> None:
+    """A second key of the account sees the same tasks under its own number."""
     client.sim.set(more_api_keys=["sk-second"])
     first = client.task()
     client.headers = {"Authorization": "Bearer sk-second"}
@@ -402,9 +402,8 @@ def test_an_unknown_call_is_404(client: Client, path: str) -> None:
 @pytest.mark.parametrize(
     ("endpoint", "rate"), [("check", 5), ("create", 5), ("query", 20), ("list", 20), ("cancel", 20)]
 )
-def test_more_requests_a_second_than_allowed_are_throttled_and_counted(
-    files: FileServer, endpoint: str, rate: int
-) -> None:
+def test_too_many_requests_are_throttled(files: FileServer, endpoint: str, rate: int) -> None:
+    """More requests a second than allowed are throttled and counted."""
     with Simulator(api_key=KEY, manual=True) as sim:
         client = Client(sim, files)
         call = {
@@ -426,7 +425,8 @@ def test_more_requests_a_second_than_allowed_are_throttled_and_counted(
 
 
 @pytest.mark.parametrize("state", TROUBLES)
-def test_a_troubled_account_answers_every_call_with_its_documented_error(client: Client, state: str) -> None:
+def test_a_troubled_account(client: Client, state: str) -> None:
+    """A troubled account answers every call with its documented error."""
     expected = TROUBLES[state]
     client.sim.trouble(state)
     for answer in (client.check(), client.create(), client.get("/tasks/x"), client.get("/tasks/")):
@@ -497,7 +497,8 @@ def test_parameters_may_be_left_out_and_mean_normal(client: Client) -> None:
 # Tasks
 
 
-def test_tasks_run_one_at_a_time_in_the_order_of_their_creates(client: Client) -> None:
+def test_tasks_run_one_at_a_time_in_order(client: Client) -> None:
+    """Tasks run one at a time in the order of their creates."""
     client.sim.set(manual=True)
     ids = [client.task() for _ in range(3)]
     for turn, task_id in enumerate(ids):
@@ -514,7 +515,8 @@ def test_tasks_run_one_at_a_time_in_the_order_of_their_creates(client: Client) -
     assert (counters["creates_accepted"], counters["max_open"], counters["max_running"]) == (3, 3, 1)
 
 
-def test_inputs_are_fetched_when_the_task_runs_and_not_before(client: Client, files: FileServer) -> None:
+def test_inputs_are_fetched_late(client: Client, files: FileServer) -> None:
+    """Inputs are fetched when the task runs and not before."""
     client.sim.set(manual=True)
     first = client.task()
     client.sim.wait_for(lambda state: state["tasks"][0]["audio_sha256"] is not None)
@@ -551,9 +553,10 @@ UNSUPPORTED = "File type is not supported"
         ("v.wav", wav((0, 0)), "audio/wav", UNSUPPORTED),
     ],
 )
-def test_a_voice_beyond_the_limits_fails_the_task_as_the_service_words_it(
+def test_a_voice_beyond_the_limits(
     client: Client, files: FileServer, *, name: str, content: bytes, content_type: str, said: str
 ) -> None:
+    """A voice beyond the limits fails the task as the service words it."""
     answer = client.ended(client.task(audio_url=files.add(name, content, content_type)))
     output = answer["output"]
     assert (output["task_status"], output["code"]) == ("FAILED", "InvalidURL")
@@ -569,7 +572,8 @@ def test_a_voice_of_exactly_60_seconds_is_taken() -> None:
         read_voice(Download(wav((60.001, 0.1), rate=44_100), "audio/wav", ".wav"))
 
 
-def test_a_link_without_suffix_is_judged_by_its_content_type(client: Client, files: FileServer) -> None:
+def test_a_link_without_suffix(client: Client, files: FileServer) -> None:
+    """A link without suffix is judged by its content type."""
     url = files.add("voice", wav((0.3, 0.5)), "audio/x-wav")
     assert client.ended(client.task(audio_url=url))["output"]["task_status"] == "SUCCEEDED"
 
@@ -602,7 +606,8 @@ def test_times_are_told_in_beijing_time_without_a_zone(client: Client) -> None:
     assert before - timedelta(milliseconds=1) <= times[0] <= times[1] <= times[2] <= after
 
 
-def test_a_task_without_a_result_after_3_hours_fails_and_makes_room(client: Client) -> None:
+def test_a_task_fails_after_3_hours(client: Client) -> None:
+    """A task without a result after 3 hours fails and makes room."""
     client.sim.set(manual=True)
     first = client.task()
     client.sim.wait_for(lambda state: status(state, first) == "RUNNING")
@@ -615,7 +620,8 @@ def test_a_task_without_a_result_after_3_hours_fails_and_makes_room(client: Clie
     client.sim.wait_for(lambda state: status(state, second) == "RUNNING")
 
 
-def test_an_id_is_unknown_after_24_hours_or_if_it_never_was(client: Client) -> None:
+def test_an_unknown_id(client: Client) -> None:
+    """An id is unknown after 24 hours or if it never was."""
     task_id = client.task()
     client.ended(task_id)
     client.sim.set(clock_offset_seconds=86_400 - 60)
@@ -644,9 +650,10 @@ def test_only_a_pending_task_can_be_cancelled(client: Client) -> None:
 @pytest.mark.parametrize(
     ("ext_bbox", "ratio", "size"), [([0, 0, 480, 480], "1:1", (512, 512)), ([60, 0, 420, 480], "3:4", (512, 704))]
 )
-def test_the_video_has_the_services_format_and_the_voices_length(
+def test_the_video_s_format_and_length(
     client: Client, files: FileServer, ext_bbox: list[int], ratio: str, size: tuple[int, int]
 ) -> None:
+    """The video has the services format and the voices length."""
     audio_url = files.add("v.wav", wav((1.23, 0.5)))
     task_id = client.task(audio_url=audio_url, ext_bbox=ext_bbox)
     answer = client.ended(task_id)
@@ -666,7 +673,8 @@ def test_the_video_has_the_services_format_and_the_voices_length(
         assert float(sound_stream.duration * sound_stream.time_base) == pytest.approx(1.23, abs=1 / 15)
 
 
-def test_the_mouth_moves_when_the_voice_is_loud_and_rests_when_it_is_silent(client: Client, files: FileServer) -> None:
+def test_the_mouth_moves_with_the_voice(client: Client, files: FileServer) -> None:
+    """The mouth moves when the voice is loud and rests when it is silent."""
     audio_url = files.add("v.wav", wav((1, 0), (1, 0.8)))
     video = client.video(client.task(audio_url=audio_url))
     with av.open(io.BytesIO(video.content)) as container:
@@ -683,7 +691,8 @@ def test_the_mouth_moves_when_the_voice_is_loud_and_rests_when_it_is_silent(clie
     assert np.abs(sound[int(rate * 1.1) :]).max() > 0.5
 
 
-def test_the_mouth_stays_shut_in_silence_and_follows_the_loudness() -> None:
+def test_the_mouth_follows_the_loudness() -> None:
+    """The mouth stays shut in silence and follows the loudness."""
     quiet, loud = np.zeros(44_100, np.float32), np.full(44_100, 0.5, np.float32)
     opening = mouth_opening(np.concatenate([quiet, loud, quiet]))
     assert len(opening) == 45
@@ -728,7 +737,8 @@ def test_a_link_lives_24_hours_unless_told_otherwise(client: Client) -> None:
     assert requests.get(url, timeout=10).status_code == 403
 
 
-def test_a_link_with_a_wrong_signature_or_another_end_is_refused(client: Client) -> None:
+def test_a_forged_link_is_refused(client: Client) -> None:
+    """A link with a wrong signature or another end is refused."""
     url = client.ended(client.task())["output"]["results"]["video_url"]
     for wrong in (url.replace("Expires=", "Expires=9"), url[:-8], url.partition("?")[0]):
         answer = requests.get(wrong, timeout=10)
@@ -739,7 +749,8 @@ def test_a_link_with_a_wrong_signature_or_another_end_is_refused(client: Client)
 # List
 
 
-def test_a_list_shows_rows_without_inputs_and_without_links(client: Client) -> None:
+def test_a_list_s_rows(client: Client) -> None:
+    """A list shows rows without inputs and without links."""
     created = client.create().json()
     task_id = created["output"]["task_id"]
     client.ended(task_id)
@@ -778,7 +789,8 @@ def test_a_list_can_be_narrowed_by_status_and_model(client: Client) -> None:
     assert client.get("/tasks/", model_name="liveportrait").json()["total"] == 0
 
 
-def test_a_list_without_times_is_that_of_the_last_24_hours(client: Client) -> None:
+def test_a_list_without_times(client: Client) -> None:
+    """A list without times is that of the last 24 hours."""
     client.task()
     client.sim.set(clock_offset_seconds=86_400 - 60)
     assert client.get("/tasks/").json()["total"] == 1
@@ -831,7 +843,8 @@ def test_fresh_tasks_can_be_late_in_lists(client: Client) -> None:
 
 
 @pytest.mark.parametrize("effect", [True, False])
-def test_a_create_answered_with_an_error_makes_a_task_only_if_told_so(client: Client, *, effect: bool) -> None:
+def test_a_create_s_error_with_effect(client: Client, *, effect: bool) -> None:
+    """A create answered with an error makes a task only if told so."""
     client.sim.fault(
         {"status": 502, "body": "<h1>Bad gateway</h1>", "headers": {"Retry-After": "7"}, "effect": effect},
         endpoint="create",
@@ -843,7 +856,8 @@ def test_a_create_answered_with_an_error_makes_a_task_only_if_told_so(client: Cl
 
 
 @pytest.mark.parametrize(("moment", "tasks"), [("before", 0), ("after", 1)])
-def test_a_connection_is_cut_before_or_after_the_create_took_effect(client: Client, moment: str, tasks: int) -> None:
+def test_a_create_is_cut(client: Client, moment: str, tasks: int) -> None:
+    """A connection is cut before or after the create took effect."""
     client.sim.fault({"close": moment}, endpoint="create")
     with pytest.raises(requests.ConnectionError):
         client.create()
@@ -900,7 +914,8 @@ def test_a_success_can_come_without_a_link(client: Client) -> None:
     assert "results" in client.query(task_id)["output"]
 
 
-def test_a_fault_can_be_for_one_task_one_text_or_one_call(client: Client, files: FileServer) -> None:
+def test_what_a_fault_is_for(client: Client, files: FileServer) -> None:
+    """A fault can be for one task one text or one call."""
     other = files.add("other.wav", wav((0.3, 0.5)))
     client.sim.fault({"task_fails": {"code": "A"}}, match={"contains": "other.wav"})
     first, second = client.task(), client.task(audio_url=other)
@@ -1409,7 +1424,7 @@ def test_a_task_can_fail_with_half_a_surrogate(client: Client) -> None:
         ({"Content-Type": "application/x-www-form-urlencoded"}, 403),
     ],
 )
-def test_the_control_address_takes_nothing_from_strangers(client: Client, headers: dict[str, str], status: int) -> None:
+def test_the_control_address_and_strangers(client: Client, headers: dict[str, str], status: int) -> None:
     """A page of another site, or one whose name leads here, must not steer the simulator nor read its state."""
     port = client.sim.base_url.rpartition(":")[2].partition("/")[0]
     sent = {name: f"{value}:{port}" if name == "Host" else value for name, value in headers.items()}
@@ -1502,7 +1517,8 @@ def test_a_wrong_wish_is_refused_with_the_reason(client: Client, path: str, body
     assert said in answer.json()["message"]
 
 
-def test_a_task_forgotten_by_a_reset_ends_without_a_trace(client: Client) -> None:
+def test_a_task_forgotten_by_a_reset(client: Client) -> None:
+    """A task forgotten by a reset ends without a trace."""
     client.sim.set(manual=True)
     old = client.task()
     client.sim.wait_for(lambda state: status(state, old) == "RUNNING")
@@ -1512,7 +1528,9 @@ def test_a_task_forgotten_by_a_reset_ends_without_a_trace(client: Client) -> Non
     assert [task["id"] for task in client.sim.state()["tasks"]] == [fresh]
 
 
-def test_hundreds_of_connections_at_once_are_all_answered(client: Client) -> None:
+def test_hundreds_of_connections_at_once(client: Client) -> None:
+    """Hundreds of connections at once are all answered."""
+
     def one(_: int) -> str:
         return client.task()  # a connection of its own
 
@@ -1545,7 +1563,8 @@ def test_the_command_keeps_its_log_private(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGINT])
-def test_the_command_says_where_it_listens_and_ends_when_told(end: signal.Signals) -> None:
+def test_the_command_listens_and_ends(end: signal.Signals) -> None:
+    """The command says where it listens and ends when told."""
     command = [sys.executable, "-m", "simulator", "--port", "0", "--api-key", "sk-cli", "--task-seconds", "1.5"]
     with subprocess.Popen(command, cwd=LOCAL, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603 - our own
         assert process.stdout

@@ -1,8 +1,10 @@
-"""Unit tests reach no network: neither a connection nor the look-up of a name."""
+"""Unit tests reach no network (neither a connection nor a look-up) and draw the same examples every time."""
 
 from __future__ import annotations
 
 import pytest
+
+import hypothesis_profile  # noqa: F401 - importing it sets the profile
 
 
 @pytest.fixture(autouse=True)

@@ -7,12 +7,12 @@ import json
 from collections import Counter
 
 import pytest
-from media_samples import mp4
 
-from bench import cost, delivery, document, overhead, recorder, stack, starts, storm, waits
-from portraitcast.media import probe_video
+from bench import cost, delivery, document, overhead, polling, recorder, stack, starts, storm
+from portraitcast.adapters.probe import probe_video
+from unit.media_samples import mp4
 
-MARK = document.Mark("looks", "≤ 2", "3", met=False, why="They are many.")
+MARK = document.Mark("polls", "≤ 2", "3", met=False, why="They are many.")
 
 
 # ---------------------------------------------------------------- The page
@@ -24,10 +24,10 @@ def section(title: str, *marks: document.Mark) -> str:
 
 
 def test_a_section_shows_its_figures_its_marks_and_why_one_is_missed() -> None:
-    text = section("Looks", MARK)
-    assert "## Looks" in text
+    text = section("Polls", MARK)
+    assert "## Polls" in text
     assert "| one | 1.0 |" in text
-    assert "| looks | ≤ 2 | 3 | **no** |" in text
+    assert "| polls | ≤ 2 | 3 | **no** |" in text
     assert "They are many." in text
     assert "*Here, now.*" in text
 
@@ -42,39 +42,37 @@ def test_a_part_replaces_its_own_section_and_leaves_the_others_in_their_order() 
     assert page == document.with_section(page, "two", parts, section("Second, again"))
 
 
-# ---------------------------------------------------------------- When to look again
+# ---------------------------------------------------------------- When to poll next
 
 
-@pytest.mark.parametrize(("work", "looks", "late"), [(15, 1, 0), (15.5, 2, 14.5), (300, 20, 0)])
-def test_a_fixed_watch_looks_every_fifteen_seconds(work: float, looks: int, late: float) -> None:
-    assert waits.fixed(work, 1) == waits.Watched(looks, late, 1)
+@pytest.mark.parametrize(("work", "polls", "late"), [(15, 1, 0), (15.5, 2, 14.5), (300, 20, 0)])
+def test_a_fixed_interval_polls_every_15_s(work: float, polls: int, late: float) -> None:
+    assert polling.fixed(work, 1) == polling.Polled(polls, late, 1)
 
 
-@pytest.mark.parametrize(("work", "looks", "late"), [(1, 1, 0), (3, 3, 1), (20, 8, 0), (21, 9, 4), (26, 10, 4)])
-def test_the_sdks_watch_follows_its_steps_and_then_looks_every_five_seconds(
-    work: float, looks: int, late: float
-) -> None:
-    assert waits.sdk(work, 1) == waits.Watched(looks, late, 1)
+@pytest.mark.parametrize(("work", "polls", "late"), [(1, 1, 0), (3, 3, 1), (20, 8, 0), (21, 9, 4), (26, 10, 4)])
+def test_the_sdk_polls_by_its_steps_then_every_5_s(work: float, polls: int, late: float) -> None:
+    assert polling.sdk(work, 1) == polling.Polled(polls, late, 1)
 
 
-def test_our_watch_sees_the_end_after_it_and_before_the_next_look() -> None:
-    watched = waits.ours(300, 300)
-    assert 0 <= watched.late < waits.LEAST
-    assert 1 < watched.looks < 20
+def test_our_polls_see_the_end_in_time() -> None:
+    polled = polling.ours(300, 300)
+    assert 0 <= polled.late < polling.LEAST
+    assert 1 < polled.polls < 20
 
 
 def test_a_change_of_the_provider_changes_the_work_and_not_what_is_expected() -> None:
-    usual, slower = waits.tasks((60, 120), 1.0, 200), waits.tasks((60, 120), 5.0, 200)
+    usual, slower = polling.tasks((60, 120), 1.0, 200), polling.tasks((60, 120), 5.0, 200)
     assert all(60 * 0.9 <= work <= 120 * 1.1 for work, _ in usual)
     assert all(5 * 60 * 0.9 <= work <= 5 * 120 * 1.1 for work, _ in slower)
     assert all(50 < expected < 140 for _, expected in usual + slower)
 
 
-def test_a_task_behind_others_is_watched_until_its_own_end() -> None:
-    assert waits.behind(0, 300) == (waits.ours(300, 300).looks, waits.ours(300, 300).late)
-    looks, late = waits.behind(2, 300)
-    assert looks > waits.ours(300, 300).looks
-    assert late < waits.LEAST
+def test_a_task_behind_others_is_polled_to_its_end() -> None:
+    assert polling.behind(0, 300) == (polling.ours(300, 300).polls, polling.ours(300, 300).late)
+    polls, late = polling.behind(2, 300)
+    assert polls > polling.ours(300, 300).polls
+    assert late < polling.LEAST
 
 
 # ---------------------------------------------------------------- Overhead
@@ -94,19 +92,19 @@ def recorded(calls: list[tuple[str, str]]) -> stack.Recording:
 
 
 def jobs(*counts: dict[tuple[str, str], int]) -> overhead.Jobs:
-    look = stack.Invocation("status", cold=False, began=0, ended=1, cpu=0)
-    recordings = [stack.Recording([], [look, look]) for _ in counts]
+    poll = stack.Invocation("status", cold=False, began=0, ended=1, cpu=0)
+    recordings = [stack.Recording([], [poll, poll]) for _ in counts]
     return overhead.Jobs([], [], [], [Counter(count) for count in counts], recordings, [])
 
 
-def test_a_call_that_every_job_makes_once_more_than_the_table_says_is_seen() -> None:
+def test_a_call_beyond_the_table_is_seen() -> None:
     allowed = overhead.CALLS["submit", "dynamodb.GetItem"]
     one_more = {("submit", "dynamodb.GetItem"): allowed + 1, ("deliver", "s3.ListObjectsV2"): 1}
     assert overhead.beyond_table(jobs(one_more, one_more)) == one_more
     assert not overhead.beyond_table(jobs(one_more, {("submit", "dynamodb.GetItem"): allowed}))
 
 
-def test_status_may_ask_once_a_look() -> None:
+def test_status_may_ask_once_a_poll() -> None:
     assert not overhead.beyond_table(jobs({("status", "emo.query"): 2}))
     assert overhead.beyond_table(jobs({("status", "emo.query"): 3}))
 
@@ -166,10 +164,10 @@ def test_lambdas_seconds_stretch_the_cpu_time_and_keep_the_waits() -> None:
     assert seconds == pytest.approx(0.6 + 0.4 * 1769 / 512 + cost.SERVICE_SECONDS)
 
 
-def test_each_look_more_is_three_transitions_and_an_invocation_more() -> None:
+def test_a_poll_more_is_3_transitions_and_an_invocation() -> None:
     recording = recorded([("deliver", "sns.Publish")])
     recording.invocations.append(stack.Invocation("status", cold=False, began=0, ended=1, cpu=0))
-    job = cost.Job(recording, Counter(Wait=1, Look=1, HasItEnded=1, Deliver=1, IsItTold=1, Told=1), 1000)
+    job = cost.Job(recording, Counter(Wait=1, Poll=1, HasItEnded=1, Deliver=1, IsItPublished=1, Done=1), 1000)
     few, many = cost.counted(job, 1), cost.counted(job, 11)
     assert few["transitions"] == 7
     assert many["transitions"] - few["transitions"] == 30

@@ -1,4 +1,4 @@
-"""The service's client: what it sends, how it reads answers, and how it sorts every error of emo-api §7."""
+"""The service's client: what it sends, how it reads answers, and how it sorts every error by what to do."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import requests
 import urllib3
-from dashscope_wire import BASE, BOXES, EMO, KEY, REQUEST_ID, client, refusal, said
 
 from portraitcast.adapters.dashscope import (
     AccountError,
@@ -32,6 +31,7 @@ from portraitcast.adapters.dashscope import (
 )
 from portraitcast.adapters.dashscope import client as dashscope_client
 from portraitcast.adapters.dashscope.transport import ANSWER_MAX_BYTES
+from unit.dashscope_wire import BASE, BOXES, EMO, KEY, REQUEST_ID, client, refusal, said
 
 if TYPE_CHECKING:
     from portraitcast.domain.models import Boxes
@@ -59,7 +59,8 @@ def common_headers(request: requests.PreparedRequest) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("base", [BASE, BASE + "/"])
-def test_a_check_names_its_model_and_always_the_ratio_and_is_synchronous(base: str) -> None:
+def test_a_check_s_request(base: str) -> None:
+    """A check names its model and always the ratio and is synchronous."""
     service, wire = client(said(200, {"output": PASSED, "request_id": REQUEST_ID}), base=base)
     assert service.check_portrait(EMO, "https://in/a.png?x=%2F", {"ratio": "3:4"}) == CheckPassed(BOXES)
     (request,) = wire.sent
@@ -72,7 +73,8 @@ def test_a_check_names_its_model_and_always_the_ratio_and_is_synchronous(base: s
     assert (headers["authorization"], headers["content-type"]) == (f"Bearer {KEY}", "application/json")
 
 
-def test_a_create_is_asynchronous_and_holds_all_four_inputs_and_the_style_only() -> None:
+def test_a_create_s_request() -> None:
+    """A create is asynchronous and holds all four inputs and the style only."""
     service, wire = client(CREATED)
     assert create(service) == Created("86ecf553-d340", REQUEST_ID)
     (request,) = wire.sent
@@ -147,7 +149,8 @@ def test_a_base_url_must_be_an_http_address(base: str) -> None:
 @pytest.mark.parametrize(
     "key", ["", "  ", "not-set", "REPLACE_ME", "changeme", "<your key>", "sk-a\r\nX-Evil: 1", "sk-a b", "sk-é", "sk-\0"]
 )
-def test_a_missing_or_impossible_key_is_the_account_s_trouble_and_nothing_is_sent(key: str) -> None:
+def test_a_key_that_is_none(key: str) -> None:
+    """A missing or impossible key is the account's trouble and nothing is sent."""
     service, wire = client(key=key)
     with pytest.raises(AccountError) as caught:
         create(service)
@@ -173,7 +176,18 @@ def test_white_space_around_the_key_is_taken_off() -> None:
     assert wire.sent[0].headers["Authorization"] == f"Bearer {KEY}"
 
 
-# Errors, emo-api §7
+def test_a_key_s_mark_tells_it_from_another() -> None:
+    one, _ = client(key=KEY)
+    other, _ = client(key=KEY[::-1].replace("-ks", "x"))
+    mark = one.key_mark()
+    assert mark is not None
+    assert (len(mark), mark in KEY) == (8, False)
+    assert (client(key=KEY)[0].key_mark(), other.key_mark()) == (mark, other.key_mark())
+    assert mark != other.key_mark()
+    assert client(key="not-set")[0].key_mark() is None
+
+
+# Errors, by what to do about them
 
 FREE_QUOTA = "Free allocated quota exceeded."
 THROTTLED = [
@@ -256,7 +270,8 @@ CERTAIN = [
 
 
 @pytest.mark.parametrize(("row", "kind"), [*CERTAIN, *((row, ProviderIllError) for row in ILL)])
-def test_an_error_is_sorted_by_what_to_do_about_it(row: tuple[int, str, str], kind: type[ProviderError]) -> None:
+def test_an_error_is_sorted(row: tuple[int, str, str], kind: type[ProviderError]) -> None:
+    """An error is sorted by what to do about it."""
     status, code, message = row
     service, _ = client(refusal(status, code, message))
     with pytest.raises(ProviderError) as caught:
@@ -267,9 +282,8 @@ def test_an_error_is_sorted_by_what_to_do_about_it(row: tuple[int, str, str], ki
 
 
 @pytest.mark.parametrize(("row", "kind"), CERTAIN)
-def test_a_create_refused_in_the_provider_s_words_is_not_paid(
-    row: tuple[int, str, str], kind: type[ProviderError]
-) -> None:
+def test_a_refused_create_is_not_paid(row: tuple[int, str, str], kind: type[ProviderError]) -> None:
+    """A create refused in the provider's words is not paid."""
     service, wire = client(refusal(*row))
     with pytest.raises(kind):
         create(service)
@@ -277,7 +291,8 @@ def test_a_create_refused_in_the_provider_s_words_is_not_paid(
 
 
 @pytest.mark.parametrize("row", ILL)
-def test_of_a_create_that_met_an_ill_provider_nobody_knows(row: tuple[int, str, str]) -> None:
+def test_a_create_at_an_ill_provider(row: tuple[int, str, str]) -> None:
+    """Of a create that met an ill provider nobody knows."""
     service, wire = client(refusal(*row))
     outcome = create(service)
     assert isinstance(outcome, UnknownOutcome)
@@ -358,7 +373,8 @@ def test_a_connection_that_was_never_made_is_told_apart(call: Any) -> None:
 @pytest.mark.parametrize(
     "call", [lambda service: service.query("t"), lambda service: service.check_portrait(EMO, "https://in/a.png", {})]
 )
-def test_nonsense_in_answer_to_what_may_be_repeated_is_the_provider_s_illness(call: Any, answer: Any) -> None:
+def test_nonsense_is_an_illness(call: Any, answer: Any) -> None:
+    """Nonsense in answer to what may be repeated is the provider's illness."""
     service, _ = client(answer)
     with pytest.raises(ProviderIllError):
         call(service)
@@ -403,7 +419,8 @@ def test_a_wait_may_be_told_as_a_moment(ahead: int, least: float, most: float) -
     assert least <= caught.value.retry_after <= most
 
 
-def test_no_key_and_no_link_s_secret_gets_out_of_an_error() -> None:
+def test_no_secret_gets_out_of_an_error() -> None:
+    """No key and no link's secret gets out of an error."""
     message = f"Unable to download https://u:hunter2@in/a.mp3?X-Amz-Signature=abc for {KEY} and sk-another0key"
     for answer in (refusal(400, "InvalidURL", message), refusal(500, "InternalError", message)):
         service, _ = client(answer, answer)
@@ -470,7 +487,8 @@ def test_a_passed_check_gives_the_boxes(output: dict[str, Any], boxes: Boxes) ->
     ],
 )
 @pytest.mark.parametrize("name", ["face_bbox", "ext_bbox"])
-def test_a_passed_check_without_usable_boxes_is_nonsense(name: str, box: Any) -> None:
+def test_a_pass_without_boxes_is_nonsense(name: str, box: Any) -> None:
+    """A passed check without usable boxes is nonsense."""
     service, _ = client(said(200, {"output": PASSED | {name: box}, "request_id": REQUEST_ID}))
     with pytest.raises(ProviderIllError) as caught:
         service.check_portrait(EMO, "https://in/a.png", {"ratio": "1:1"})
@@ -500,13 +518,28 @@ def test_a_refused_portrait_is_told_with_200_or_400(answer: Any, code: str, mess
     assert verdict.message == message or (not message and "without a message" in verdict.message)
 
 
-def test_a_refused_check_because_the_service_is_ill_says_nothing_about_the_portrait() -> None:
-    service, _ = client(said(200, {"output": {"check_pass": False, "code": "InternalError.Algo"}}))
-    with pytest.raises(ProviderIllError):
+@pytest.mark.parametrize(
+    ("code", "message", "kind"),
+    [
+        ("InternalError.Algo", "", ProviderIllError),
+        ("InvalidURL.Timeout", "", JobRefusedError),
+        ("InvalidParameter.DataInspection", "Unable to download the media resource", JobRefusedError),
+        ("InvalidParameter", "url error, please check url", AccountError),
+        ("Arrearage", "", AccountError),
+        ("Throttling.RateQuota", "", ThrottledError),
+    ],
+)
+def test_a_check_without_a_verdict(code: str, message: str, kind: type[ProviderError]) -> None:
+    """A verdict is remembered for the picture; that it could not be downloaded says nothing about it."""
+    service, _ = client(said(200, {"output": {"check_pass": False, "code": code, "message": message}}))
+    with pytest.raises(ProviderError) as caught:
         service.check_portrait(EMO, "https://in/a.png", {"ratio": "1:1"})
+    assert type(caught.value) is kind
+    assert caught.value.code == code
 
 
-def test_a_picture_that_could_not_be_fetched_is_no_verdict_on_it() -> None:
+def test_an_unfetched_picture_has_no_verdict() -> None:
+    """A picture that could not be fetched is no verdict on it."""
     service, _ = client(refusal(400, "InvalidURL.Timeout"))
     with pytest.raises(JobRefusedError):
         service.check_portrait(EMO, "https://in/a.png", {"ratio": "1:1"})
@@ -534,7 +567,8 @@ def ask(output: Any, usage: Any = None) -> ProviderTask:
     return service.query("t-1")
 
 
-def test_a_finished_task_is_read_whole_and_its_times_are_beijing_s() -> None:
+def test_a_finished_task_is_read_whole() -> None:
+    """A finished task is read whole and its times are Beijing's."""
     service, _ = client(said(200, SUCCEEDED))
     task = service.query("t-1")
     assert task == ProviderTask(
@@ -565,7 +599,8 @@ def test_a_finished_task_is_read_whole_and_its_times_are_beijing_s() -> None:
         ("UNKNOWN", True),
     ],
 )
-def test_only_four_statuses_end_a_task_and_others_are_kept_as_they_are(status: str, ended: bool) -> None:
+def test_only_four_statuses_end_a_task(status: str, ended: bool) -> None:
+    """Only four statuses end a task and others are kept as they are."""
     task = ask({"task_status": f" {status} "})
     assert (task.status, task.ended) == (status, ended)
 
@@ -579,9 +614,8 @@ def test_only_four_statuses_end_a_task_and_others_are_kept_as_they_are(status: s
         ({}, None, None),
     ],
 )
-def test_a_failed_task_comes_with_200_and_perhaps_with_words(
-    output: dict[str, Any], code: str | None, message: str | None
-) -> None:
+def test_a_failed_task_s_words(output: dict[str, Any], code: str | None, message: str | None) -> None:
+    """A failed task comes with 200 and perhaps with words."""
     task = ask({"task_status": "FAILED"} | output)
     assert (task.code, task.message, task.ended) == (code, message, True)
 
@@ -597,7 +631,8 @@ def test_a_failed_task_comes_with_200_and_perhaps_with_words(
         ({"results": None}, None),
     ],
 )
-def test_the_video_s_link_is_in_the_results_or_beside_them(output: dict[str, Any], url: str | None) -> None:
+def test_where_the_video_s_link_is(output: dict[str, Any], url: str | None) -> None:
+    """The video's link is in the results or beside them."""
     assert ask({"task_status": "SUCCEEDED"} | output).video_url == url
 
 
@@ -627,7 +662,8 @@ def test_a_time_that_can_not_be_read_is_not_known(value: Any) -> None:
 @pytest.mark.parametrize(
     "output", [{}, {"task_status": ""}, {"task_status": 7}, {"task_status": "SUCCEEDED", "task_id": "t-2"}]
 )
-def test_an_answer_without_status_or_about_another_task_is_nonsense(output: Any) -> None:
+def test_an_answer_about_nothing_is_nonsense(output: Any) -> None:
+    """An answer without status or about another task is nonsense."""
     with pytest.raises(ProviderIllError):
         ask(output)
 
@@ -643,7 +679,8 @@ def page(rows: Any, **fields: Any) -> tuple[int, bytes, dict[str, str]]:
     return said(200, {"data": rows} | fields)
 
 
-def test_the_list_is_asked_for_without_a_time_window_and_read_to_its_last_page() -> None:
+def test_the_list_is_read_to_its_last_page() -> None:
+    """The list is asked for without a time window and read to its last page."""
     service, wire = client(
         page([row(1), row(2)], total=5, total_page=3, page_no=1, page_size=2),
         page([row(3), row(4)], total=5, total_page=3, page_no=2, page_size=2),
@@ -655,7 +692,8 @@ def test_the_list_is_asked_for_without_a_time_window_and_read_to_its_last_page()
     ]
 
 
-def test_a_row_is_read_with_its_time_in_seconds_and_the_id_of_its_create() -> None:
+def test_a_row_of_the_list() -> None:
+    """A row is read with its time in seconds and the id of its create."""
     fields = row(1, gmt_create=1766720000146, request_id=REQUEST_ID, api_key_id="ak-1", end_time=None)
     service, _ = client(page([fields, row(2, gmt_create="1766720000000", status=None)], total=2))
     assert service.list_tasks(EMO) == [
@@ -674,7 +712,8 @@ def test_a_row_is_read_with_its_time_in_seconds_and_the_id_of_its_create() -> No
         ([page([row(1)]), page([row(2)]), page([])], 2),
     ],
 )
-def test_the_list_s_end_is_found_by_whatever_count_there_is(pages: list[Any], count: int) -> None:
+def test_the_list_s_end(pages: list[Any], count: int) -> None:
+    """The list's end is found by whatever count there is."""
     service, wire = client(*pages)
     assert len(service.list_tasks(EMO)) == count
     assert wire.answers == []
@@ -706,6 +745,22 @@ def test_a_list_that_is_not_whole_is_no_list(pages: list[Any]) -> None:
     assert wire.answers == []
 
 
+def test_a_list_of_endless_pages_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dashscope_client, "LIST_MAX_PAGES", 3)
+    service, wire = client(*(page([row(number)], total_page=9) for number in range(9)))
+    with pytest.raises(ProviderIllError, match="no end after 3 pages"):
+        service.list_tasks(EMO)
+    assert len(wire.sent) == 3
+
+
+@pytest.mark.parametrize("seconds", [0.0, -1.0])
+def test_a_list_without_time_is_not_begun(seconds: float) -> None:
+    service, wire = client(page([row(1)], total=1))
+    with pytest.raises(ProviderIllError):
+        service.list_tasks(EMO, seconds=seconds)
+    assert wire.sent == []
+
+
 def test_a_list_without_end_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dashscope_client, "LIST_MAX_SECONDS", 0.0)
     service, _ = client(*(page([row(number)]) for number in range(50)))
@@ -716,7 +771,8 @@ def test_a_list_without_end_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None
 # Cancel
 
 
-def test_a_task_that_is_no_longer_pending_can_not_be_cancelled() -> None:
+def test_only_pending_is_cancelled() -> None:
+    """A task that is no longer pending cannot be cancelled."""
     service, _ = client(refusal(400, "UnsupportedOperation", "the task is not PENDING"))
     assert service.cancel("t-1") is False
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import math
+import threading
 from dataclasses import astuple
 from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
 import requests
-from dashscope_wire import BASE, BOXES, EMO, KEY, REQUEST_ID, Wire, client, refusal, said
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -31,6 +31,7 @@ from portraitcast.adapters.dashscope import (
 )
 from portraitcast.adapters.dashscope.responses import clean
 from portraitcast.domain.models import MODELS, Boxes
+from unit.dashscope_wire import BASE, BOXES, EMO, FIXED, KEY, REQUEST_ID, Wire, client, refusal, said
 
 LINK = "https://r.aliyuncs.com/x.mp4?Expires=1&Signature=s"
 
@@ -142,7 +143,8 @@ def test_a_length_out_of_range_is_not_known(digits: str) -> None:
 
 
 @pytest.mark.parametrize("digits", ["NaN", "1e999", "9" * 5000])
-def test_an_odd_number_elsewhere_does_not_lose_a_paid_task(digits: str) -> None:
+def test_an_odd_number_loses_no_paid_task(digits: str) -> None:
+    """An odd number elsewhere does not lose a paid task."""
     service, _ = client(said(200, b'{"output": {"task_id": "t-1", "queue": %s}}' % digits.encode()))
     outcome = service.create(EMO, image_url="https://a", audio_url="https://b", boxes=BOXES, parameters={})
     assert outcome == Created("t-1", None)
@@ -253,7 +255,7 @@ def test_words_are_found_where_sisters_put_them() -> None:
 
 @pytest.mark.parametrize("status", [404, 405])
 @pytest.mark.parametrize("page", [b"", b"<html>Not Found</html>", b'{"timestamp": 1, "status": 404, "path": "/x"}'])
-def test_an_address_that_is_not_there_is_the_stack_s_trouble(status: int, page: bytes) -> None:
+def test_an_address_that_is_not_there(status: int, page: bytes) -> None:
     """A wrong base address befalls every job: nothing was paid, and nobody is told to mend a file."""
     service, _ = client(*[said(status, page)] * 3)
     with pytest.raises(AccountError, match="base address") as caught:
@@ -306,6 +308,23 @@ def test_no_foreign_error_gets_out(error: Exception) -> None:
         service.query("t-1")
     with pytest.raises((ProviderIllError, NotConnectedError)):
         service.list_tasks(EMO)
+
+
+def test_no_thread_is_no_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", full)
+    service, wire = client(said(200, {}))
+    with pytest.raises(NotConnectedError):
+        service.query("t-1")
+    assert wire.sent == []
+
+
+def test_a_sign_to_end_is_passed_on() -> None:
+    service, _ = client(KeyboardInterrupt())
+    with pytest.raises(KeyboardInterrupt):
+        service.query("t-1")
 
 
 @pytest.mark.parametrize("key", [None, b"sk-0123456789abcdef", 7])
@@ -397,9 +416,11 @@ def assert_ours(error: ProviderError, status: int) -> None:
     json.dumps(vars(error), allow_nan=False).encode()
 
 
+@FIXED
 @given(STATUS, ANSWER, HEADERS, st.sampled_from(list(MODELS.values())))
 @example(200, {"output": {"check_pass": False, "code": "\ud800"}}, {}, EMO)
-def test_whatever_is_answered_a_call_ends_as_it_says(status: int, answer: Any, headers: Any, model: Any) -> None:
+def test_whatever_is_answered(status: int, answer: Any, headers: Any, model: Any) -> None:
+    """Whatever is answered a call ends as it says."""
     content = json.dumps(answer).encode()
     service, wire = client(*[said(status, content, headers)] * 5)
     calls = (
@@ -437,6 +458,7 @@ def test_whatever_is_answered_a_call_ends_as_it_says(status: int, answer: Any, h
     assert len(wire.sent) == 1
 
 
+@FIXED
 @given(STATUS, st.binary(max_size=300), HEADERS)
 def test_whatever_bytes_are_answered(status: int, content: bytes, headers: Any) -> None:
     service, _ = client(*[said(status, content, headers)] * 3)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from dashscope_wire import BASE, BOXES, REQUEST_ID, client, said
 
 from portraitcast.adapters.dashscope import (
     CheckPassed,
@@ -16,6 +15,7 @@ from portraitcast.adapters.dashscope import (
     ProviderIllError,
 )
 from portraitcast.domain.models import MODELS, model_named
+from unit.dashscope_wire import BASE, BOXES, REQUEST_ID, client, said
 
 EMO, LIVE, WAN = MODELS["emo-v1"], MODELS["liveportrait"], MODELS["wan2.2-s2v"]
 CREATED = said(200, {"output": {"task_id": "t-1", "task_status": "PENDING"}, "request_id": REQUEST_ID})
@@ -177,4 +177,4 @@ def test_a_list_is_a_model_s(name: str) -> None:
     found = service.list_tasks(model_named(name, {"my-emo": "emo-v1"}))
     assert [task.task_id for task in found] == ["t-0", "t-2", "t-3"]
     assert found[0] == ListedTask("t-0", 1766720000.0, None, None)
-    assert f"model_name={name}&" in wire.sent[0].url
+    assert f"model_name={name}&" in str(wire.sent[0].url)

@@ -1,4 +1,4 @@
-"""What is installed: pinned with hashes, named with its licence in docs/dependencies.md, listed truly in the SBOM."""
+"""What is installed: pinned with hashes, named with its licence in docs/security.md, listed truly in the SBOM."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from sbom import SbomError, completed, needed, pinned_hashes
 if TYPE_CHECKING:
     from pathlib import Path
 
-PAGE = (ROOT / "docs" / "dependencies.md").read_text("utf-8")
+PAGE = (ROOT / "docs" / "security.md").read_text("utf-8")
 LAYER = ROOT / "layers" / "portraitcast"
 REQUIREMENTS = LAYER / "requirements.txt"
-LOCKS = [REQUIREMENTS, *sorted((ROOT / "locks").glob("*.txt"))]
+LOCKS = [REQUIREMENTS, ROOT / "layers" / "media" / "requirements.txt", *sorted((ROOT / "locks").glob("*.txt"))]
 DIRECT = needed([line for line in (LAYER / "requirements.in").read_text().splitlines() if not line.startswith("#")])
 PERMISSIVE = {"Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "ISC", "MIT", "MIT-0", "PSF-2.0"}
 # Asks for the source of changed files of its own only, and certifi, a list of authorities, is used as it is.

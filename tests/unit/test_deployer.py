@@ -1,4 +1,4 @@
-"""docs/deploying.md gives a deployer the rights that template.yaml asks for, on its names, and no more."""
+"""docs/deployer/ gives a deployer the rights that template.yaml asks for, on its names, and no more."""
 
 from __future__ import annotations
 
@@ -17,8 +17,10 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 PAGE = (ROOT / "docs" / "deploying.md").read_text("utf-8")
 TEMPLATE = read_template(ROOT / "template.yaml")
 STACK = tomllib.loads((ROOT / "samconfig.toml").read_text("utf-8"))["default"]["global"]["parameters"]["stack_name"]
-BLOCKS = re.findall(r"^```json$(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
-POLICIES: list[dict[str, Any]] = [json.loads(block) for block in BLOCKS]
+TEXTS = [
+    (ROOT / "docs" / "deployer" / f"{name}.json").read_text("utf-8") for name in ("sam-cli", "cloudformation", "tags")
+]
+POLICIES: list[dict[str, Any]] = [json.loads(text) for text in TEXTS]
 
 
 def listed(value: Any) -> list[Any]:
@@ -26,7 +28,8 @@ def listed(value: Any) -> list[Any]:
 
 
 STATEMENTS: list[dict[str, Any]] = [statement for policy in POLICIES for statement in policy["Statement"]]
-FOR_CLOUDFORMATION: list[dict[str, Any]] = POLICIES[1]["Statement"]  # the first policy is what SAM CLI needs
+# The first policy is what SAM CLI needs.
+FOR_CLOUDFORMATION: list[dict[str, Any]] = [statement for policy in POLICIES[1:] for statement in policy["Statement"]]
 ACTIONS = {action for statement in STATEMENTS for action in listed(statement["Action"])}
 
 
@@ -99,7 +102,8 @@ RIGHTS = {
         {"lambda:CreateEventSourceMapping", "lambda:GetEventSourceMapping"}, {"lambda:DeleteEventSourceMapping"}
     ),
     "AWS::Lambda::Function": Rights(
-        {"lambda:CreateFunction", "lambda:GetFunction", "lambda:TagResource"},  # SAM tags what it makes
+        # SAM tags what it makes; RecursiveLoop is put by a call of its own.
+        {"lambda:CreateFunction", "lambda:GetFunction", "lambda:TagResource", "lambda:PutFunctionRecursionConfig"},
         {"lambda:DeleteFunction"},
         f"arn:aws:lambda:{HERE}:function:{{}}",
     ),
@@ -147,13 +151,43 @@ RIGHTS = {
         f"arn:aws:states:{HERE}:stateMachine:{{}}",
     ),
 }
+MAPPING = f"arn:aws:lambda:{HERE}:event-source-mapping:1a2b3c4d-0000-0000-0000-000000000000"
+# `tagging.permissions` of the resource schemas: CloudFormation tags what it makes with the stack's name and tags.
+TAGS = {
+    "AWS::CloudWatch::Alarm": ("cloudwatch:TagResource", "cloudwatch:UntagResource", "cloudwatch:ListTagsForResource"),
+    "AWS::CloudWatch::Dashboard": (
+        "cloudwatch:TagResource",
+        "cloudwatch:UntagResource",
+        "cloudwatch:ListTagsForResource",
+    ),
+    "AWS::DynamoDB::Table": ("dynamodb:TagResource", "dynamodb:UntagResource", "dynamodb:ListTagsOfResource"),
+    "AWS::Events::EventBus": ("events:TagResource", "events:UntagResource", "events:ListTagsForResource"),
+    "AWS::Events::Rule": ("events:TagResource", "events:UntagResource", "events:ListTagsForResource"),
+    "AWS::IAM::Role": ("iam:TagRole", "iam:UntagRole", "iam:ListRoleTags"),
+    "AWS::Lambda::EventSourceMapping": ("lambda:TagResource", "lambda:UntagResource", "lambda:ListTags"),
+    "AWS::Lambda::Function": ("lambda:TagResource", "lambda:UntagResource", "lambda:ListTags"),
+    "AWS::Logs::LogGroup": ("logs:TagResource", "logs:UntagResource", "logs:ListTagsForResource"),
+    "AWS::S3::Bucket": (
+        "s3:PutBucketTagging",
+        "s3:GetBucketTagging",
+        "s3:DeleteBucketTagging",
+        "s3:TagResource",
+        "s3:UntagResource",
+        "s3:ListTagsForResource",
+    ),
+    "AWS::SNS::Topic": ("sns:TagResource", "sns:UntagResource", "sns:ListTagsForResource"),
+    "AWS::SQS::Queue": ("sqs:TagQueue", "sqs:UntagQueue", "sqs:ListQueueTags"),
+    "AWS::SecretsManager::Secret": ("secretsmanager:TagResource", "secretsmanager:UntagResource"),
+    "AWS::StepFunctions::StateMachine": ("states:TagResource", "states:UntagResource", "states:ListTagsForResource"),
+}
 # Where a resource's own name stands in its properties; without it CloudFormation makes one of stack and logical id.
 NAMED_BY = {
     "AWS::Lambda::LayerVersion": "LayerName",
     "AWS::CloudWatch::Dashboard": "DashboardName",
     "AWS::Events::EventBus": "Name",
-    "AWS::StepFunctions::StateMachine": "Name",
 }
+# CloudFormation makes their names of the logical id alone.
+NAMED_WITHOUT_STACK = {"AWS::SecretsManager::Secret", "AWS::StepFunctions::StateMachine"}
 
 
 class Made(NamedTuple):
@@ -170,7 +204,7 @@ def physical_name(logical_id: str, kind: str, properties: dict[str, Any]) -> str
     if given:
         text = given["Fn::Sub"] if "Fn::Sub" in given else f"${{{given['Ref']}}}"
         return str(text).replace("${AWS::StackName}", STACK)
-    name = f"{STACK}-{logical_id}-1A2B3C4D5E6F"
+    name = f"{logical_id}-1A2B3C4D5E6F" if kind in NAMED_WITHOUT_STACK else f"{STACK}-{logical_id}-1A2B3C4D5E6F"
     return name.lower() if kind == "AWS::S3::Bucket" else name
 
 
@@ -192,7 +226,7 @@ def made_by(template: dict[str, Any]) -> list[Made]:
                 kinds = ["AWS::StepFunctions::StateMachine", *([] if "Role" in properties else ["AWS::IAM::Role"])]
             case kind:
                 kinds = [kind]
-        kept = resource.get("DeletionPolicy") == "Retain"
+        kept = resource.get("DeletionPolicy") in {"Retain", "RetainExceptOnCreate"}
         made += [Made(kind, physical_name(logical_id, kind, properties), kept) for kind in kinds]
     return made
 
@@ -213,9 +247,17 @@ def test_a_deployer_may_delete_what_goes_with_the_stack(made: Made) -> None:
 
 
 def test_a_deployer_may_not_delete_what_outlives_the_stack() -> None:
-    kept = {made.kind for made in MADE if made.kept}
-    assert kept == {"AWS::S3::Bucket", "AWS::DynamoDB::Table"}
-    assert not ACTIONS & {action for kind in kept for action in RIGHTS[kind].delete}
+    kept = [made for made in MADE if made.kept]
+    assert {made.kind for made in kept} == {"AWS::S3::Bucket", "AWS::DynamoDB::Table"}
+    assert not [made for made in kept if RIGHTS[made.kind].missing(RIGHTS[made.kind].delete, made.name) == set()]
+
+
+@pytest.mark.parametrize("kind", TAGS)
+def test_a_deployer_may_tag_what_cloudformation_tags(kind: str) -> None:
+    names = [made.name for made in MADE if made.kind == kind]
+    assert names
+    arn = RIGHTS[kind].arn or MAPPING
+    assert [(name, action) for name in names for action in TAGS[kind] if not allowed(action, arn.format(name))] == []
 
 
 def test_a_resource_of_an_unknown_type_is_missed() -> None:
@@ -230,11 +272,10 @@ def test_no_rights_are_listed_here_for_types_that_the_template_lacks() -> None:
 # ---------------------------------------------------------------- and no more
 
 
-def test_the_page_holds_two_policies_that_iam_takes() -> None:
+def test_iam_takes_each_policy() -> None:
     """6,144 characters without spaces at most (AWS IAM, "IAM and AWS STS quotas")."""
-    assert len(POLICIES) == 2
-    assert [policy["Version"] for policy in POLICIES] == ["2012-10-17"] * 2
-    assert max(len(re.sub(r"\s", "", block)) for block in BLOCKS) <= 6144
+    assert [policy["Version"] for policy in POLICIES] == ["2012-10-17"] * 3
+    assert max(len(re.sub(r"\s", "", text)) for text in TEXTS) <= 6144
     assert all(set(s) <= {"Sid", "Effect", "Action", "Resource", "Condition"} for s in STATEMENTS)
     assert {s["Effect"] for s in STATEMENTS} == {"Allow"}
     sids = [s["Sid"] for s in STATEMENTS]
@@ -251,14 +292,15 @@ def test_only_what_the_page_calls_unbound_is_on_everything_and_then_under_a_cond
         ("QueueToFunction", ["ArnLike"]),
         ("Unbound", ["StringEquals"]),
     ]
-    assert "The actions of `Unbound`" in PAGE
+    assert "the actions of `Unbound`" in PAGE
 
 
 def test_every_other_right_is_bound_to_a_name() -> None:
     """That of the stack, of SAM CLI's stack, of SAM's transform, or a logical id where names are made of it alone."""
     names = (rf"\b{STACK}\b", r"\baws-sam-cli-managed-default\b", r"transform/Serverless-2016-10-31$")
-    without_stack = (r":layer:Layer(:\*)?$", r":secret:ApiKeySecret-\*$")
-    arns = [arn for s in STATEMENTS for arn in listed(s["Resource"]) if arn != "*"]
+    without_stack = (r":layer:Layer(:\*)?$", r":secret:ApiKeySecret-\*$", r":stateMachine:StateMachine-\*$")
+    unnamed = ("*", f"arn:aws:lambda:{HERE}:event-source-mapping:*")  # mappings have ids, and no names
+    arns = [arn for s in STATEMENTS for arn in listed(s["Resource"]) if arn not in unnamed]
     assert [arn for arn in arns if not any(re.search(name, arn) for name in (*names, *without_stack))] == []
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import re
-from dataclasses import dataclass, field
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,29 +13,22 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from package import read_template
-from portraitcast.errors import Problem
-from portraitcast.domain.job import (
-    DONE,
-    FAILED,
-    QUEUED,
-    REJECTED,
-    RENDERING,
-    SUBMITTING,
-    WAITING,
-    WITHDRAWN,
-    File,
-    Job,
-)
-from portraitcast.domain.uploads import classify
-from portraitcast.domain.matching import Decision, Gathered, Pictures, decide
-from portraitcast.domain.report import build_report
+from portraitcast.domain.job import Job, Status, Task, Video
+from portraitcast.domain.matching import Match, Nothing, Ready, Rejected, Waiting, fingerprint_of, identity_of
+from portraitcast.domain.models import MODELS, Boxes
+from portraitcast.domain.problems import Problem
+from portraitcast.domain.report import Turn, build_report
+from portraitcast.domain.uploads import Facts
+from unit.upload_bucket import Bucket
+from unit.samples import named
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 DOCS = ROOT / "docs"
 SCHEMA = json.loads((DOCS / "report.schema.json").read_text("utf-8"))
 VALIDATOR = Draft202012Validator(SCHEMA)
-PAGES = [ROOT / "README.md", *sorted(DOCS.glob("*.md"))]
-CODES = SCHEMA["properties"]["error"]["properties"]["code"]["enum"]
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted(DOCS.glob("*.md"))]
+ERROR = SCHEMA["$defs"]["error"]
+CODES = ERROR["properties"]["code"]["enum"]
 NOW = 1_795_424_400.5
 SHA = "c2f434054fd64a1a7d39ff0a24e36026f4346d9cd69619395c5abd6ee1340c5d"
 
@@ -43,141 +36,123 @@ SHA = "c2f434054fd64a1a7d39ff0a24e36026f4346d9cd69619395c5abd6ee1340c5d"
 # ---------------------------------------------------------------- reports of jobs as the product makes them
 
 
-@dataclass
-class Folder:
-    """A folder with pictures, as `decide` asks for it."""
-
-    files: list[File] = field(default_factory=list)
-
-    def same_name(self) -> list[File]:
-        return [f for f in self.files if "line-01." in f.key]
-
-    def named(self, key: str) -> File | None:
-        return next((f for f in self.files if f.key == key), None)
-
-    def pictures(self) -> Pictures:
-        return Pictures(self.files[:20], len(self.files))
-
-    def facts(self, file: File) -> dict[str, Any]:
-        if file.key.endswith(".mp3"):
-            return {"sha256": SHA, "seconds": 6.051, "type": "mp3"}
-        return {"sha256": SHA, "width": 640, "height": 640, "type": "png"}
+def matched(*keys: str, **settings: dict[str, Any]) -> Match:
+    """Return what a folder's files come to for the job acme/line-01; `own` is the content of its JSON."""
+    files: dict[str, str | None] = dict.fromkeys(f"acme/{key}" for key in keys)
+    if "own" in settings:
+        files["acme/line-01.json"] = json.dumps(settings["own"])
+    voice = Facts(SHA, "mp3", seconds=6.051)
+    picture = Facts(SHA, "png", width=640, height=640)
+    return Bucket(files, {key: voice if key.endswith(".mp3") else picture for key in files}).match(now=NOW)
 
 
-def file(key: str, text: str | None = None) -> File:
-    return File(key, "v1", 49_197, NOW - 60, "01", text=text)
+def job(found: Match) -> Job:
+    """Return the job that a match makes."""
+    name = named("acme/line-01.mp3")
+    assert not isinstance(found, Nothing)
+    new = Job.new(name.job, name.name, name.folder, found.inputs, NOW)
+    identity = identity_of(found.inputs)
+    match found:
+        case Waiting(inputs, problem, message, candidates):
+            problems = (problem,) if problem else ()
+            return new.wait(inputs, identity, NOW, problems=problems, message=message, candidates=candidates)
+        case Rejected(inputs, problems, shared):
+            return new.reject(inputs, identity, problems, NOW, shared=shared)
+        case Ready(inputs, ready_at):
+            return new.queue(inputs, identity, fingerprint_of(inputs), NOW, ready_at=ready_at)
 
 
-def decided(*files: File) -> Decision:
-    """Return what a folder's files come to for the job acme/line-01."""
-    name = classify("acme/line-01.mp3")
-    assert name
-    own = [f for f in files if "line-01." in f.key]
-    return decide(
-        Gathered(
-            name,
-            sounds=[f for f in own if f.key.endswith((".mp3", ".wav", ".m4a"))],
-            jsons=[f for f in own if f.key.endswith(".json")],
-            folder_settings=[f for f in files if f.key.endswith("settings.json")],
-            images_at=NOW - 60,
-            settings_at=NOW - 60,
-            now=NOW,
-            pair_seconds=3,
-            settle_seconds=15,
-        ),
-        Folder([f for f in files if f.key.endswith(".png")]),
-    )
+TASK = Task("a8532587-fa8c-4ef8-82be-0c46b17950d1", NOW)
+ENDED = replace(TASK, submit_time=NOW, scheduled_time=NOW + 1, end_time=NOW + 90)
+VIDEO = Video("acme/line-01.mp4", 251_747, 6.075, 512, 512, SHA)
+BOXES = Boxes((192, 160, 448, 416), (-2, 0, 640, 642))
+FAULT = Problem("TaskFailed", "It failed.", "Try again.", provider_code="InternalError", request_id="r-1")
+SECOND = Problem("JobAmbiguous", "acme/line-01.wav was refused.", "Give it another name.")
+LINKS = {"input": {"audio_url": "https://u:p@example.com/a.mp3?k=1", "image_url": "https://example.com/a.png"}}
 
 
-def job(decision: Decision, **later: Any) -> Job:
-    """Return the job that a decision makes, with what happened to it later."""
-    made = Job("0" * 32, "acme/line-01", "acme", decision.stem, created_at=NOW, status=decision.status)
-    made.voice, made.portrait, made.settings_files = decision.voice, decision.portrait, decision.settings_files
-    made.settings, made.candidates, made.message = decision.settings, decision.candidates, decision.message
-    made.problem = decision.problem.as_dict() if decision.problem else None
-    for name, value in later.items():
-        setattr(made, name, value)
-    made.change(NOW)
-    return made
+def sent(queued: Job) -> Job:
+    """Return a job whose task runs."""
+    return queued.pass_check(BOXES, 0.004).start_create().accept(TASK, NOW, adopted=False)
 
 
-VOICE, PORTRAIT = file("acme/line-01.mp3"), file("acme/line-01.png")
-PAIR = decided(VOICE, PORTRAIT)
-LINKS = json.dumps(
-    {"input": {"audio_url": "https://u:p@example.com/a.mp3?k=1", "image_url": "https://example.com/a.png"}}
-)
-TASK = {"id": "a8532587-fa8c-4ef8-82be-0c46b17950d1"}
-TIMES = dict.fromkeys(("submit_time", "scheduled_time", "end_time"), "2026-11-23T09:00:00.000Z")
-VIDEO = {"key": "acme/line-01.mp4", "bytes": 251_747, "seconds": 6.075, "width": 512, "height": 512, "sha256": SHA}
-BOXES = {"face": [192, 160, 448, 416], "ext": [-2, 0, 640, 642]}
-FAULT = Problem("TaskFailed", "It failed.", "Try again.", provider_code="InternalError", request_id="r-1").as_dict()
+WAITING = job(matched("line-01.mp3"))
+QUEUED = job(matched("line-01.mp3", "line-01.png"))
+RENDERING = sent(QUEUED)
+DONE = RENDERING.deliver(VIDEO, ENDED, 0.484, NOW)
 
 JOBS = {
-    "waiting for a portrait": job(decided(VOICE)),
-    "waiting with two voices": job(decided(VOICE, file("acme/line-01.wav"))),
-    "waiting with 25 pictures": job(decided(VOICE, *(file(f"acme/{n}.png") for n in range(25)))),
-    "queued": job(PAIR),
-    "queued and held": job(PAIR, held="budget"),
-    "submitting": job(PAIR, status=SUBMITTING, boxes=BOXES, checks_paid=1),
-    "rendering": job(PAIR, status=RENDERING, task=TASK, boxes=BOXES, checks_paid=1, tries=1),
-    "rendering a request body": job(decided(file("acme/line-01.json", LINKS)), status=RENDERING, task=TASK, tries=1),
-    "done": job(PAIR, status=DONE, task=TASK | TIMES, boxes=BOXES, video=VIDEO, video_cost=0.484, tries=1),
-    "asked again": job(PAIR, status=DONE, video=VIDEO, asked_again_at=NOW),
-    "rejected": job(decided(file("acme/line-01.m4a"), PORTRAIT)),
-    "rejected for its settings": job(decided(VOICE, PORTRAIT, file("acme/line-01.json", '{"model": "emo"}'))),
-    "failed": job(PAIR, status=FAILED, problem=FAULT, task=TASK | TIMES, tries=2),
-    "withdrawn": job(PAIR, status=WITHDRAWN, problem=None),
-}  # fmt: skip
+    "waiting for a portrait": WAITING,
+    "waiting with two voices": job(matched("line-01.mp3", "line-01.wav")),
+    "waiting with 25 pictures": job(matched("line-01.mp3", *(f"{n}.png" for n in range(25)))),
+    "queued": QUEUED,
+    "queued and held": QUEUED.show_held("budget", NOW),
+    "creating": QUEUED.pass_check(BOXES, 0.004).start_create(),
+    "rendering": RENDERING,
+    "rendering a request body": sent(job(matched(own=LINKS))),
+    "done": DONE,
+    "asked again": DONE.confirm(DONE.inputs, DONE.identity, DONE.fingerprint, NOW),
+    "done, a second voice refused": DONE.refuse_upload(SECOND, NOW),
+    "rejected": job(matched("line-01.m4a", "line-01.png")),
+    "rejected for voice and portrait": job(matched("line-01.m4a", "line-01.heic")),
+    "rejected for its settings": job(matched("line-01.mp3", "line-01.png", own={"model": "emo"})),
+    "failed": RENDERING.fail(FAULT, NOW, task=ENDED),
+    "withdrawn": WAITING.withdraw(NOW),
+    **{f"queued for {model}": job(matched("line-01.mp3", "line-01.png", own={"model": model})) for model in MODELS},
+}
 
 
 @pytest.mark.parametrize("name", JOBS)
 def test_a_report_holds_to_its_schema(name: str) -> None:
-    report = build_report(JOBS[name], now=NOW, place=(1, 4))
+    report = build_report(JOBS[name], now=NOW, turn=Turn(1, 4))
     VALIDATOR.validate(json.loads(json.dumps(report)))
 
 
-def test_reports_of_every_status_were_held_against_the_schema() -> None:
-    assert {made.status for made in JOBS.values()} == {
-        WAITING, QUEUED, SUBMITTING, RENDERING, DONE, REJECTED, FAILED, WITHDRAWN
-    }  # fmt: skip
-    shown = {made.shown_status for made in JOBS.values()}
-    assert shown == set(SCHEMA["properties"]["status"]["enum"])
-
-
-def test_the_jobs_here_are_what_their_names_say() -> None:
-    codes = {name: made.problem["code"] for name, made in JOBS.items() if made.problem}
-    assert codes == {
+def test_every_status_was_held_against_it() -> None:
+    assert {made.status for made in JOBS.values()} == set(Status)
+    assert {name: made.problems[0].code for name, made in JOBS.items() if made.problems} == {
         "waiting for a portrait": "PortraitMissing",
         "waiting with two voices": "VoiceAmbiguous",
         "waiting with 25 pictures": "PortraitAmbiguous",
         "rejected": "UnsupportedType",
+        "rejected for voice and portrait": "UnsupportedType",
         "rejected for its settings": "SettingsInvalid",
         "failed": "TaskFailed",
     }
+    assert len(JOBS["rejected for voice and portrait"].problems) == 2
+
+
+def reported(name: str) -> dict[str, Any]:
+    """Return the report of one of the jobs above, as it is read."""
+    report: dict[str, Any] = json.loads(json.dumps(build_report(JOBS[name], now=NOW)))
+    return report
 
 
 def test_a_list_in_a_report_holds_20_and_the_full_count_stands_beside_it() -> None:
-    candidates = build_report(JOBS["waiting with 25 pictures"], now=NOW)["candidates"]
+    candidates = reported("waiting with 25 pictures")["candidates"]
     assert (len(candidates["keys"]), candidates["count"]) == (20, 25)
 
 
 def test_a_link_is_shown_without_user_info_and_query() -> None:
-    report = build_report(JOBS["rendering a request body"], now=NOW)
+    report = reported("rendering a request body")
     assert report["inputs"]["voice"]["url"] == "https://example.com/a.mp3"
 
 
 def spoiled() -> dict[str, dict[str, Any]]:
     """Return reports that are none, each by one fault."""
-    good = json.loads(json.dumps(build_report(JOBS["done"], now=NOW)))
+    good = reported("done")
     bad = {f"without {name}": {k: v for k, v in good.items() if k != name} for name in good}
     bad["with a field that nobody knows"] = good | {"more": 1}
     bad["with an unknown status"] = good | {"status": "submitting"}
     bad["done without a video"] = good | {"video": None}
     bad["done with a place in the queue"] = good | {"queue": {"place": 1, "of": 1, "held": None}}
-    bad["of another schema"] = good | {"schema": "portraitcast.domain.report/2"}
+    bad["of another schema"] = good | {"schema": "portraitcast.report/2"}
     bad["with local time"] = good | {"as_of": "2026-11-23T17:00:00.000+08:00"}
-    error = dict.fromkeys(SCHEMA["properties"]["error"]["required"]) | {"code": "TaskFailed", "what_to_do": "Try."}
+    error = dict.fromkeys(ERROR["required"]) | {"code": "TaskFailed", "what_to_do": "Try."}
     bad["done with an error"] = good | {"error": error}
+    bad["with parameters of another model"] = good | {
+        "settings": {"model": "emo-v1", "resolution": "480P", "ratio": "1:1"}
+    }
     bad["rejected with a code of failed"] = good | {"status": "rejected", "error": error}
     bad["failed without an error"] = good | {"status": "failed"}
     return bad
@@ -196,7 +171,7 @@ def codes_in_the_code() -> set[str]:
     found: set[str] = set()
     for path in (ROOT / "layers" / "portraitcast" / "portraitcast").rglob("*.py"):
         for call in ast.walk(ast.parse(path.read_text("utf-8"))):
-            if isinstance(call, ast.Call) and getattr(call.func, "id", "") in {"Problem", "_refusal", "_ask"}:
+            if isinstance(call, ast.Call) and getattr(call.func, "id", "") in {"Problem", "_problem"}:
                 given = [*call.args[:2], *(k.value for k in call.keywords if k.arg == "code")]
                 names = [n.value for arg in given for n in ast.walk(arg) if isinstance(n, ast.Constant)]
                 found |= {name for name in names if isinstance(name, str) and re.fullmatch(r"[A-Z]\w+", name)}
@@ -209,11 +184,11 @@ def test_the_schema_names_the_error_codes_of_the_product_and_no_others() -> None
 
 @pytest.mark.parametrize("code", CODES)
 def test_an_error_code_is_explained(code: str) -> None:
-    assert re.search(rf"^\| `{code}` \|", (DOCS / "reports.md").read_text("utf-8"), re.MULTILINE)
+    assert re.search(rf"^\| `{code}` \|", (DOCS / "integration.md").read_text("utf-8"), re.MULTILINE)
 
 
 def test_every_field_of_a_report_is_explained() -> None:
-    text = (DOCS / "reports.md").read_text("utf-8")
+    text = (DOCS / "integration.md").read_text("utf-8")
     assert [name for name in SCHEMA["required"] if not re.search(rf"^\| `{name}[`.]", text, re.MULTILINE)] == []
 
 
@@ -251,7 +226,7 @@ def test_the_readmes_first_screen_shows_both_commands() -> None:
 
 def test_the_readme_leads_to_every_page() -> None:
     text = (ROOT / "README.md").read_text("utf-8")
-    assert [page.name for page in PAGES[1:] if f"(docs/{page.name})" not in text] == []
+    assert [page.name for page in DOCS.glob("*.md") if f"(docs/{page.name})" not in text] == []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -267,3 +242,38 @@ def test_every_stack_parameter_that_a_page_sets_exists(page: Path) -> None:
     set_there = re.findall(r"(?:PARAMS=|--parameter-overrides )(.*)", page.read_text("utf-8"))
     named = {name for words in set_there for name in re.findall(r"\b([A-Z][a-z]\w+)=", words)}
     assert named <= set(parameters)
+
+
+# Words of a block of commands → the test that runs them, or what they need that no test has.
+COMMANDS = {
+    "make demo     #": "e2e/test_engine.py",
+    "$ make demo": "e2e/test_engine.py",
+    "make deploy        #": "an AWS account",
+    "remote invoke SubmitFunction": "sam/test_sam.py",
+    "make check-service": "integration/test_check_service.py",
+    "make deploy PARAMS=": "an AWS account",
+    "first/hello.png": "e2e/test_operations.py",
+    "iam create-policy": "an AWS account",
+    "cloudformation deploy": "e2e/test_consumers.py",
+    "<upload bucket>/acme/line-01.png": "e2e/test_operations.py",
+    "$ make invoke": "sam/test_sam.py",
+    "make local DOCKER=1 ": "sam/test_sam.py",
+    "generate-event": "sam/test_sam.py",
+    "start-lambda": "sam/test_sam.py",
+}
+NO_COMMANDS = {"functions/     ", "stateDiagram"}  # a tree, a diagram
+
+
+def test_every_command_is_run_by_a_test_or_needs_an_account() -> None:
+    """Those of docs/operations.md are held by tests/e2e/test_operations.py itself."""
+    pages = [page for page in PAGES if page.name not in {"operations.md", "benchmarks.md"}]
+    fenced = [
+        block
+        for page in pages
+        for block in re.findall(r"^ *```(?!json)\w*\n(.*?)^ *```$", page.read_text("utf-8"), re.MULTILINE | re.DOTALL)
+    ]
+    known = [*COMMANDS, *NO_COMMANDS]
+    assert [block for block in fenced if sum(words in block for words in known) != 1] == []
+    assert [words for words in known if not any(words in block for block in fenced)] == []
+    tests = [where for where in COMMANDS.values() if where.endswith(".py")]
+    assert [where for where in tests if not (ROOT / "tests" / where).exists()] == []

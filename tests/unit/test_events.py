@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import json
+import time
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,27 +15,35 @@ from unittest.mock import Mock
 import pytest
 
 from package import read_template
-from portraitcast.config import Places, Provider, SubmitConfig
-from portraitcast.workflows.deliver import Delivery, Lingering
-from portraitcast.workflows.dispatch import Dispatch
-from portraitcast.adapters.dashscope.client import Emo, Task
-from portraitcast.workflows.ingest import Intake
+from portraitcast.adapters.buckets import Uploads
+from portraitcast.adapters.dashscope import DashScope, ProviderTask
+from portraitcast.adapters.jobs_table import JobsTable
 from portraitcast.adapters.queues import Queue
-from portraitcast.domain.uploads import short_hash
-from portraitcast.domain.account import Slots
-from portraitcast.workflows.submit import Submit
-from portraitcast.adapters.jobs_table import Table
-from portraitcast.workflows.publish import Teller
-from portraitcast.workflows.monitor import Watch
+from portraitcast.bootstrap.submit import SubmitWorkflows
+from portraitcast.domain.uploads import Upload, classify, short_hash
+from portraitcast.errors import TryLaterError
+from portraitcast.workflows.create_task import CreateTask
+from portraitcast.workflows.deliver import Deliver
+from portraitcast.workflows.dispatch import Dispatch
+from portraitcast.workflows.evaluate import Evaluate
+from portraitcast.workflows.ingest import Ingest
+from portraitcast.workflows.monitor import Monitor
+from portraitcast.workflows.poll import Poll
+from portraitcast.workflows.publish import Publish
+from portraitcast.workflows.read_upload import ReadUpload
+from portraitcast.workflows.submit import Received, Submit
+from portraitcast.workflows.sweep import Sweep
 
 if TYPE_CHECKING:
     from types import ModuleType
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 EVENTS = ROOT / "events"
+BUCKET = "portraitcast-uploads"  # that the examples are about
+NOW = 1_800_000_000.0
 JOB = short_hash("acme/line-01")
 TASK = "a8532587-fa8c-4ef8-82be-0c46b17950d1"
-NAMES = sorted(path.stem for path in EVENTS.glob("*.json") if path.stem != "env")
+NAMES = sorted(path.stem for path in EVENTS.glob("*.json"))
 
 
 def event(name: str) -> dict[str, Any]:
@@ -77,38 +87,45 @@ class Context:
 
 
 @dataclass
-class Hands:
+class Asked:
     """Everybody whom submit may ask to do something; each remembers what it was asked."""
 
-    table: Mock
-    intake: Mock
+    ingest: Mock
+    evaluate: Mock
     dispatch: Mock
+    sweep: Mock
     queue: Mock
 
 
 @pytest.fixture
-def hands() -> Hands:
-    table = Mock(spec=Table)
-    table.open_jobs.return_value = ([], None)
-    table.queue.return_value = []
-    table.slots.return_value = Slots()
-    return Hands(table, Mock(spec=Intake), Mock(spec=Dispatch), Mock(spec=Queue))
+def asked() -> Asked:
+    queue = Mock(spec=Queue)
+    queue.handling.return_value = contextlib.nullcontext()
+    return Asked(Mock(spec=Ingest), Mock(spec=Evaluate), Mock(spec=Dispatch), Mock(spec=Sweep), queue)
+
+
+def routing(asked: Asked) -> Submit:
+    return Submit(
+        asked.ingest, asked.evaluate, asked.dispatch, asked.sweep, asked.queue, bucket=BUCKET, clock=lambda: NOW
+    )
 
 
 @pytest.fixture
-def submit(hands: Hands, monkeypatch: pytest.MonkeyPatch) -> Any:
+def submit(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Submit's handler with its own routing and nobody real behind it."""
     module = app("submit")
-    routing = Submit(
-        hands.table,
-        hands.intake,
-        hands.dispatch,
-        Mock(spec=Watch),
-        Mock(spec=Lingering),
-        hands.queue,
-        Mock(spec=Teller),
+    workflows = SubmitWorkflows(
+        ingest=asked.ingest,
+        evaluate=asked.evaluate,
+        create_task=Mock(spec=CreateTask),
+        dispatch=asked.dispatch,
+        monitor=Mock(spec=Monitor),
+        publish=Mock(spec=Publish),
+        sweep=asked.sweep,
+        submit=routing(asked),
+        queue=asked.queue,
     )
-    monkeypatch.setattr(module, "submit", lambda: routing)
+    monkeypatch.setattr(module, "workflows", lambda: workflows)
     return lambda name: module.handler(event(name), Context())
 
 
@@ -123,125 +140,184 @@ def submit(hands: Hands, monkeypatch: pytest.MonkeyPatch) -> Any:
         ("submit-deletion", "acme/line-01.mp3", True),
     ],
 )
-def test_an_event_of_s3_is_taken_in_under_the_objects_own_name(
-    submit: Any, hands: Hands, name: str, key: str, *, removed: bool
-) -> None:
+def test_an_event_of_s3_is_ingested_by_name(submit: Any, asked: Asked, name: str, key: str, *, removed: bool) -> None:
     submit(name)
-    hands.intake.arrive.assert_called_once()
-    call = hands.intake.arrive.call_args
-    assert call.args == (key,)
-    assert call.kwargs["removed"] is removed
-    # No version: submit asks the bucket for what lies there, so the file works with whatever was dropped.
-    assert call.kwargs["version"] is None
-    hands.dispatch.run.assert_called_once()
+    asked.ingest.arrive.assert_called_once()
+    (arrival,) = asked.ingest.arrive.call_args.args
+    assert (arrival.key, arrival.removed) == (key, removed)
+    asked.dispatch.run.assert_not_called()  # what becomes of it has a wake-up of its own
 
 
-def test_an_example_says_neither_version_nor_order_so_that_what_lies_in_the_bucket_holds() -> None:
+def test_an_example_is_old_so_the_bucket_is_asked(submit: Any, asked: Asked) -> None:
+    """So the file works with whatever was dropped, whenever it is used."""
+    submit("submit-voice")
+    (arrival,) = asked.ingest.arrive.call_args.args
+    assert arrival.at == 0.0
+
+
+def test_an_example_says_neither_version_nor_order() -> None:
     """With a sequencer of its own it would come before what the stack knows, or later uploads before it."""
     records = [record for name in NAMES for record in event(name).get("Records", [])]
     records += [
         inner for record in records if "body" in record for inner in json.loads(record["body"]).get("Records", [])
     ]
-    objects = [record["s3"]["object"] for record in records if "s3" in record]
-    assert len(objects) == 8
-    assert [found for found in objects if {"sequencer", "versionId"} & set(found)] == []
+    described = [record["s3"] for record in records if "s3" in record]
+    assert len(described) == 8
+    assert [s3 for s3 in described if {"sequencer", "versionId"} & set(s3["object"])] == []
+    assert {s3["bucket"]["name"] for s3 in described} == {BUCKET}
 
 
-def test_a_batch_is_taken_in_and_names_the_one_message_that_nobody_sends(submit: Any, hands: Hands) -> None:
+def test_an_event_of_another_bucket_is_left_alone(asked: Asked) -> None:
+    body = event("submit-voice")
+    body["Records"][0]["s3"]["bucket"]["name"] = "somebody-elses"
+    routing(asked).handle(Received(body, NOW), NOW + 90)
+    asked.ingest.arrive.assert_not_called()
+
+
+def test_a_batch_names_the_message_that_nobody_sends(submit: Any, asked: Asked) -> None:
     answer = submit("submit-sqs-batch")
-    assert [call.args[0] for call in hands.intake.arrive.call_args_list] == ["acme/line-01.png", "acme/line-01.mp3"]
+    arrived = [call.args[0].key for call in asked.ingest.arrive.call_args_list]
+    assert arrived == ["acme/line-01.png", "acme/line-01.mp3"]
     assert answer == {"batchItemFailures": [{"itemIdentifier": event("submit-sqs-batch")["Records"][3]["messageId"]}]}
-    hands.dispatch.run.assert_called_once()
+    asked.queue.give_again.assert_not_called()
+    asked.dispatch.run.assert_called_once()
 
 
-@pytest.mark.parametrize("name", ["submit-wake", "submit-test-event"])
-def test_a_wake_up_dispatches_and_does_nothing_else(submit: Any, hands: Hands, name: str) -> None:
+def test_what_aws_refuses_now_comes_again_soon(submit: Any, asked: Asked) -> None:
+    asked.ingest.arrive.side_effect = TryLaterError("S3 is ill")
+    answer = submit("submit-sqs-batch")
+    records = event("submit-sqs-batch")["Records"]
+    failed = [failure["itemIdentifier"] for failure in answer["batchItemFailures"]]
+    assert failed == [records[n]["messageId"] for n in (0, 1, 3)]
+    again = [(call.args, call.kwargs) for call in asked.queue.give_again.call_args_list]
+    assert again == [((record["receiptHandle"],), {"after": 10}) for record in records[:2]]
+    asked.dispatch.run.assert_called_once()  # for the wake-up among them
+
+
+@pytest.mark.parametrize(("name", "dispatches"), [("submit-wake", True), ("submit-test-event", False)])
+def test_a_wake_up_only_dispatches(submit: Any, asked: Asked, name: str, *, dispatches: bool) -> None:
     submit(name)
-    hands.dispatch.run.assert_called_once()
-    assert not hands.intake.method_calls
+    assert asked.dispatch.run.called is dispatches
+    assert not [mock for mock in (asked.ingest, asked.evaluate, asked.sweep) if mock.method_calls]
 
 
-def test_a_sweep_frees_leaked_slots_and_looks_at_open_jobs(submit: Any, hands: Hands) -> None:
+def test_a_sweep_runs(submit: Any, asked: Asked) -> None:
     submit("submit-sweep")
-    hands.dispatch.free_leaked.assert_called_once_with()
-    hands.table.open_jobs.assert_called_once()
+    (cursor, _) = asked.sweep.run.call_args.args
+    assert cursor is None
 
 
-def test_a_scan_takes_in_what_lies_under_a_prefix(submit: Any, hands: Hands) -> None:
+def test_a_scan_ingests_what_lies_under_a_prefix(submit: Any, asked: Asked) -> None:
     submit("submit-scan")
-    hands.intake.scan.assert_called_once_with("acme/", None)
+    (prefix, after, _) = asked.ingest.scan.call_args.args
+    assert (prefix, after) == ("acme/", None)
 
 
 @pytest.mark.parametrize(("name", "paused"), [("submit-pause", True), ("submit-resume", False)])
-def test_pause_and_resume_stop_and_start_creates(submit: Any, hands: Hands, name: str, *, paused: bool) -> None:
+def test_pause_and_resume_stop_and_start_creates(submit: Any, asked: Asked, name: str, *, paused: bool) -> None:
+    """Without a time of its own the order was given when its message was sent: here, now."""
+    before = time.time()
     submit(name)
-    hands.dispatch.pause.assert_called_once_with(paused=paused)
+    ((at,), order) = asked.dispatch.pause.call_args
+    assert before <= at <= time.time()
+    assert order == {"paused": paused}
 
 
-def test_one_job_can_be_decided_about_anew(submit: Any, hands: Hands) -> None:
-    submit("submit-job")
-    hands.intake.evaluate.assert_called_once_with(JOB)
+def test_what_prepare_has_found_is_kept(submit: Any, asked: Asked) -> None:
+    submit("submit-prepared")
+    (prepared,) = asked.ingest.prepared.call_args.args
+    assert (prepared.key, prepared.version) == ("acme/line-01.mp3", "null")
+    assert (prepared.facts.seconds, prepared.facts.type, prepared.facts.plain) == (6.051, "mp3", True)
+
+
+def test_one_job_is_reconciled(submit: Any, asked: Asked) -> None:
+    submit("submit-reconcile")
+    asked.sweep.reconcile.assert_called_once_with(JOB)
+
+
+# ---------------------------------------------------------------- prepare
+
+
+@pytest.mark.parametrize(("name", "kind"), [("prepare-voice", "voice"), ("prepare-portrait", "portrait")])
+def test_an_upload_is_prepared(name: str, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The message is the one that submit sends."""
+    module, preparing = app("prepare"), Mock()
+    preparing.handle.return_value = {"facts": {}}
+    monkeypatch.setattr(module, "preparing", lambda: preparing)
+    assert module.handler(event(name), Context()) == {"batchItemFailures": []}
+    (upload, receives) = preparing.handle.call_args.args
+    assert (upload.key, upload.version, upload.kind, receives) == (upload.key, "null", kind, 1)
+    queue, written = Mock(spec=Queue), classify(upload.key)
+    assert written
+    reading = ReadUpload(Mock(spec=JobsTable), Mock(spec=Uploads), queue, clock=lambda: NOW)
+    assert reading.ask(Upload(written, upload.version, upload.bytes, NOW))
+    (record,) = event(name)["Records"]
+    assert json.loads(record["body"]) == queue.send.call_args.args[0]
 
 
 # ---------------------------------------------------------------- status
 
 
-def task(status: str) -> Task:
-    return Task(TASK, status, None, None, None, None, None, None, None, None)
+def running_task() -> ProviderTask:
+    return ProviderTask(TASK, "RUNNING", None, None, None, None, None, None, None, None)
 
 
 @pytest.fixture
-def emo(monkeypatch: pytest.MonkeyPatch) -> Mock:
-    return Mock(spec=Emo)
+def service() -> Mock:
+    return Mock(spec=DashScope)
 
 
 @pytest.fixture
-def status(emo: Mock, monkeypatch: pytest.MonkeyPatch) -> Any:
+def status(service: Mock, monkeypatch: pytest.MonkeyPatch) -> Any:
     module = app("status")
-    monkeypatch.setattr(module, "parts", lambda: (Provider("http://127.0.0.1/api/v1", "key", 15.0, 120.0), emo))
+    monkeypatch.setattr(module, "poll", lambda: Poll(service, least=15.0, most=120.0, clock=lambda: NOW))
     return lambda name: module.handler(event(name), Context())
 
 
-def test_a_look_at_a_running_task_says_when_to_look_again(status: Any, emo: Mock) -> None:
-    emo.query.return_value = task("RUNNING")
-    answer = status("status-look")
-    emo.query.assert_called_once_with(TASK)
+def test_a_poll_of_a_running_task_says_when_to_poll_again(status: Any, service: Mock) -> None:
+    service.query.return_value = running_task()
+    answer = status("status-poll")
+    service.query.assert_called_once_with(TASK)
     assert answer["ended"] is False
     assert 15 <= answer["wait_seconds"] <= 120
     assert answer["job"] == JOB
 
 
-def test_a_task_of_more_than_a_day_is_not_asked_for(status: Any, emo: Mock) -> None:
+def test_a_task_of_more_than_a_day_is_not_asked_for(status: Any, service: Mock) -> None:
     assert status("status-task-too-old")["ended"] is True
-    emo.query.assert_not_called()
+    service.query.assert_not_called()
 
 
 # ---------------------------------------------------------------- deliver
 
 
 @pytest.fixture
-def delivery() -> Mock:
-    return Mock(spec=Delivery)
+def workflow() -> Mock:
+    """Deliver's workflow: whatever it is asked, it hands the state back."""
+    mock = Mock(spec=Deliver)
+    mock.task.side_effect = lambda state: state
+    mock.ended.side_effect = lambda execution: execution.state
+    return mock
 
 
 @pytest.fixture
-def deliver(delivery: Mock, monkeypatch: pytest.MonkeyPatch) -> Any:
+def deliver(workflow: Mock, monkeypatch: pytest.MonkeyPatch) -> Any:
     module = app("deliver")
-    monkeypatch.setattr(module, "delivery", lambda: delivery)
+    monkeypatch.setattr(module, "deliver", lambda: workflow)
     return lambda name: module.handler(event(name), Context())
 
 
-@pytest.mark.parametrize("name", ["deliver-task-ended", "deliver-look-broke"])
-def test_the_machines_state_is_delivered(deliver: Any, delivery: Mock, name: str) -> None:
+@pytest.mark.parametrize("name", ["deliver-task-ended", "deliver-poll-broke"])
+def test_the_machines_state_is_delivered(deliver: Any, workflow: Mock, name: str) -> None:
     deliver(name)
-    delivery.deliver.assert_called_once()
-    state = delivery.deliver.call_args.args[0]
-    assert (state["job"], state["attempt"], state["task"]) == (JOB, 1, TASK)
+    workflow.task.assert_called_once()
+    (state,) = workflow.task.call_args.args
+    assert (state.job, state.attempt, state.task, state.execution) == (JOB, 1, TASK, 1)
 
 
-def test_the_state_of_an_ended_task_is_what_a_look_leaves_behind(status: Any, emo: Mock) -> None:
-    emo.query.return_value = task("RUNNING")
-    left = set(status("status-look"))
+def test_the_state_of_an_ended_task_is_what_a_poll_leaves(status: Any, service: Mock) -> None:
+    service.query.return_value = running_task()
+    left = set(status("status-poll"))
     assert left == set(event("deliver-task-ended"))
 
 
@@ -253,12 +329,12 @@ def test_the_state_of_an_ended_task_is_what_a_look_leaves_behind(status: Any, em
         ("deliver-execution-failed", "FAILED"),
     ],
 )
-def test_an_execution_that_ended_badly_is_taken_up(deliver: Any, delivery: Mock, name: str, end: str) -> None:
+def test_an_execution_that_ended_badly_is_taken_up(deliver: Any, workflow: Mock, name: str, end: str) -> None:
     deliver(name)
-    delivery.execution_ended.assert_called_once()
-    status, execution, state = delivery.execution_ended.call_args.args
-    assert (status, execution) == (end, f"{JOB}-1-1")
-    assert (state["job"], state["attempt"], state["task"]) == (JOB, 1, TASK)
+    workflow.ended.assert_called_once()
+    (execution,) = workflow.ended.call_args.args
+    assert (execution.status, execution.name) == (end, f"{JOB}-1-1")
+    assert (execution.state.job, execution.state.attempt, execution.state.task) == (JOB, 1, TASK)
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name.startswith("deliver-execution-")])
@@ -270,34 +346,11 @@ def test_the_stacks_rule_would_send_the_event(name: str) -> None:
     assert sent["detail"]["status"] in pattern["detail"]["status"]
 
 
-# ---------------------------------------------------------------- env.json
-
-
-@pytest.mark.parametrize("function", ["SubmitFunction", "StatusFunction", "DeliverFunction"])
-def test_env_json_holds_every_variable_of_the_function_and_the_engines_address(function: str) -> None:
-    template = read_template(ROOT / "template.yaml")
-    own = template["Resources"][function]["Properties"].get("Environment", {}).get("Variables", {})
-    wanted = {*template["Globals"]["Function"]["Environment"]["Variables"], *own, "AWS_ENDPOINT_URL"}
-    assert set(event("env")[function]) == wanted
-
-
-def test_the_functions_can_read_their_settings_from_env_json() -> None:
-    env = event("env")
-    assert SubmitConfig.from_env(env["SubmitFunction"]).max_tasks_in_flight >= 1
-    for function in ("SubmitFunction", "DeliverFunction"):
-        assert Places.from_env(env[function]).table
-    for function in ("SubmitFunction", "StatusFunction", "DeliverFunction"):
-        provider = Provider.from_env(env[function])
-        assert provider.min_wait <= provider.max_wait
-
-
-# ---------------------------------------------------------------- README
+# ---------------------------------------------------------------- docs/sam.md
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_readme_has_a_line_for_the_event(name: str) -> None:
-    function = {"submit": "SubmitFunction", "status": "StatusFunction", "deliver": "DeliverFunction"}[
-        name.split("-", maxsplit=1)[0]
-    ]
-    lines = (ROOT / "README.md").read_text("utf-8").splitlines()
+def test_the_page_has_a_line_for_the_event(name: str) -> None:
+    function = f"{name.partition('-')[0].title()}Function"
+    lines = (ROOT / "docs" / "sam.md").read_text("utf-8").splitlines()
     assert any(f"{name}.json" in line and function in line for line in lines)

@@ -1,4 +1,4 @@
-"""The fault catalogue names tests that are there."""
+"""The fault catalogue, and the page on AWS's behaviour, name tests that are there."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import pytest
 
 TESTS = Path(__file__).parents[1]
 PAGE = TESTS.parent / "docs" / "faults.md"
-LEAST_ROWS = 45
+AWS = TESTS.parent / "docs" / "aws.md"
+LEAST_ROWS = 110
 
 
 def rows() -> list[list[str]]:
@@ -43,3 +44,20 @@ def test_each_fault_says_what_is_seen_and_paid_and_names_a_test_that_is_there(ro
     named = re.fullmatch(r"`(\w+/\w+\.py)::(test_\w+)`", test)
     assert named, f"{test} names no test"
     assert named[2] in names_in(named[1])
+
+
+# ---------------------------------------------------------------- docs/aws.md
+BEHAVIOURS = re.findall(
+    r"^\| (.+?) \| (.+?) \| .+ \| `(\w+/\w+\.py)::(test_\w+)` \|$", AWS.read_text("utf-8"), re.MULTILINE
+)
+
+
+def test_every_row_of_aws_names_a_page_and_a_test() -> None:
+    behaviours, _, _ = AWS.read_text("utf-8").partition("## What only an account can show")
+    assert len(BEHAVIOURS) == len([line for line in behaviours.splitlines() if line.startswith("| ")]) - 1
+    assert [said for said, page, _, _ in BEHAVIOURS if not re.search(r'"[^"]+"', page)] == []
+
+
+@pytest.mark.parametrize(("file", "test"), [row[2:] for row in BEHAVIOURS])
+def test_what_aws_does_is_held_by_a_test(file: str, test: str) -> None:
+    assert test in names_in(file)

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from package import Build, PackageError, build_with_pip, installed_requirements, package, read_template
+from package import Build, PackageError, build_with_pip, fits, installed_requirements, package, read_template
 
 TEMPLATE = """
 Transform: AWS::Serverless-2016-10-31
@@ -154,3 +154,10 @@ def test_two_that_package_at_once_for_the_first_time_install_the_layer_once(
     assert one == other
     assert [path.name for path in one.iterdir()] == ["requests.py"]
     assert len(installed) == 1
+
+
+def test_what_was_compiled_for_another_python_does_not_fit(tmp_path: Path) -> None:
+    for name in ("_any.abi3.so", "libavcodec.so.61", "_core.cpython-313-x86_64-linux-gnu.so"):
+        (tmp_path / name).touch()
+    assert fits(Build({}, {"Layer": [tmp_path]}, ""), (3, 13))
+    assert not fits(Build({}, {"Layer": [tmp_path]}, ""), (3, 11))

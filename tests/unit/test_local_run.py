@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
 import stat
 import subprocess
 import sys
+import time
 from typing import TYPE_CHECKING
 
 import boto3
@@ -18,17 +21,17 @@ from stack import StackError, deploy
 if TYPE_CHECKING:
     from pathlib import Path
 
-KNOWN = {"MaxTasksInFlight": {}, "MinWaitSeconds": {}}
+KNOWN = {"MaxTasksInFlight": {}, "MinPollSeconds": {}}
 
 
 def test_params_are_split_at_spaces() -> None:
-    wished = read_parameters("MaxTasksInFlight=4  MinWaitSeconds=1", KNOWN)
-    assert wished == {"MaxTasksInFlight": "4", "MinWaitSeconds": "1"}
+    wished = read_parameters("MaxTasksInFlight=4  MinPollSeconds=1", KNOWN)
+    assert wished == {"MaxTasksInFlight": "4", "MinPollSeconds": "1"}
 
 
 @pytest.mark.parametrize("text", ["MaxTasks=4", "MaxTasksInFlight", "=4"])
 def test_a_parameter_that_the_stack_does_not_have_is_refused_with_those_it_has(text: str) -> None:
-    with pytest.raises(RunError, match="MaxTasksInFlight, MinWaitSeconds"):
+    with pytest.raises(RunError, match="MaxTasksInFlight, MinPollSeconds"):
         read_parameters(text, KNOWN)
 
 
@@ -128,3 +131,45 @@ def test_another_version_of_the_engine_is_refused(tmp_path: Path) -> None:
     )
     assert done.returncode == 1
     assert "9.9 is installed" in done.stderr
+
+
+WAITS = """
+import sys, time, pathlib
+from run import ended_by_signals, Ended
+try:
+    with ended_by_signals() as check:
+        pathlib.Path(sys.argv[1], "ready").touch()
+        while True:
+            check()
+            time.sleep(0.05)
+except Ended as end:
+    pathlib.Path(sys.argv[1], "ended").write_text(str(end))
+"""
+
+
+def comes(path: Path) -> str:
+    deadline = time.monotonic() + 30  # against hanging only
+    while not path.exists() or (path.name == "ended" and not path.read_text()):
+        assert time.monotonic() < deadline, f"{path.name} did not come"
+        time.sleep(0.02)
+    return path.read_text()
+
+
+@pytest.mark.parametrize("through_make", [False, True])
+def test_a_terminal_that_closes_ends_the_run(tmp_path: Path, through_make: bool) -> None:
+    """The kernel sends SIGHUP to the first process of the session alone: to make, which waits for its recipe."""
+    (tmp_path / "waits.py").write_text(WAITS)
+    program = [sys.executable, str(tmp_path / "waits.py"), str(tmp_path)]
+    (tmp_path / "Makefile").write_text(f"run:\n\t@{' '.join(program)}\n")
+    command = ["make", "-f", str(tmp_path / "Makefile"), "run"] if through_make else program
+    child, terminal = pty.fork()
+    if child == 0:
+        os.environ |= {"PYTHONPATH": str(ROOT / "local")}
+        os.environ.pop("MAKELEVEL", None)
+        os.execvp(command[0], command)  # noqa: S606 - our own program
+    comes(tmp_path / "ready")
+
+    os.close(terminal)
+
+    assert comes(tmp_path / "ended") == ("make was ended" if through_make else "SIGHUP")
+    os.waitpid(child, 0)

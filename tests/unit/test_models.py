@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from portraitcast.domain.models import (
@@ -98,6 +98,7 @@ def test_what_a_parameter_takes(model: Model, name: str, good: list[object], bad
     assert [value for value in bad if found.accepts(value)] == []
 
 
+@settings(derandomize=True, deadline=None, database=None)
 @given(st.integers() | st.floats() | st.text() | st.booleans() | st.none() | st.lists(st.integers()))
 def test_any_value_is_judged(value: object) -> None:
     for model in MODELS.values():

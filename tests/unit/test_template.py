@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from package import read_template
-from portraitcast.errors import TryLaterError
 from portraitcast.adapters.download import ParameterError, listed_origins
-from portraitcast.domain.metrics import NAMESPACE, UNITS, account_metrics
-from portraitcast.domain.account import Slots
-from run import FUNCTIONS, OUTPUTS
+from portraitcast.domain.account import Account
+from portraitcast.domain.metrics import UNITS, account_metrics
+from portraitcast.errors import TryLaterError
+from run import OUTPUTS, function_names
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -49,22 +49,27 @@ QUEUES = of_type("AWS::SQS::Queue")
 TOPICS = of_type("AWS::SNS::Topic")
 ALARMS = of_type("AWS::CloudWatch::Alarm")
 RULES = of_type("AWS::Events::Rule")
+KEPT_BUCKETS = ["UploadBucket", "ResultsBucket"]  # what lies in the others can all be made again
+NAMESPACE = "Portraitcast"  # of the product's own metrics
 
 # ---------------------------------------------------------------- parameters and outputs
 
 # Default and least value, as the product promises them; None where there is no least value.
 PARAMETERS: dict[str, tuple[object, int | None]] = {
+    "Architecture": ("arm64", None),
     "MaxTasksInFlight": (2, 1),
-    "MinWaitSeconds": (15, 1),
-    "MaxWaitSeconds": (120, 1),
+    "MinPollSeconds": (15, 1),
+    "MaxPollSeconds": (120, 1),
     "PairSeconds": (3, 0),
     "SettleSeconds": (15, 0),
-    "LookSeconds": (60, 1),
-    "HoldSeconds": (60, 1),
+    "ReconcileSeconds": (60, 1),
+    "BreakerSeconds": (60, 1),
     "SweepMinutes": (5, 1),
     "DailyBudgetCny": (0, 0),
+    "MaxVoiceSeconds": (600, 1),
     "NotificationEmail": ("", None),
     "CustomerKeyArn": ("", None),
+    "FormerKeyArns": ("", None),
     "DashScopeBaseUrl": ("https://dashscope.aliyuncs.com/api/v1", None),
     "ExtraVideoHosts": ("", None),
 }
@@ -82,15 +87,15 @@ def test_every_parameter_is_described_and_shown_in_one_group_of_the_console() ->
 
 
 def test_no_timer_can_be_set_longer_than_a_message_can_be_delayed() -> None:
-    """SQS delays one 900 s at most (Amazon SQS, "Message timers"); the second look comes at five times the first."""
+    """900 s at most (Amazon SQS, "Message timers"); the list is read again at five times ReconcileSeconds."""
     most = {name: p.get("MaxValue") for name, p in TEMPLATE["Parameters"].items()}
-    assert all(most[name] <= 900 for name in ("PairSeconds", "SettleSeconds", "HoldSeconds"))
-    assert most["LookSeconds"] * 5 <= 900
+    assert all(most[name] <= 900 for name in ("PairSeconds", "SettleSeconds", "BreakerSeconds"))
+    assert most["ReconcileSeconds"] * 5 <= 900
 
 
 def test_the_outputs_name_everything_that_the_local_run_and_the_pages_use() -> None:
     outputs = TEMPLATE["Outputs"]
-    assert set(outputs) == {*OUTPUTS.values(), *FUNCTIONS.values()}
+    assert set(outputs) == {*OUTPUTS.values(), *(f"{name}Name" for name in function_names(TEMPLATE).values())}
     pages = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
     used = {name for page in pages for name in re.findall(r"\bstack ([A-Z]\w+)\)", page.read_text("utf-8"))}
     assert used
@@ -134,7 +139,8 @@ def test_a_bucket_is_encrypted_private_and_versioned(bucket: str) -> None:
     assert properties["PublicAccessBlockConfiguration"] == dict.fromkeys(
         ("BlockPublicAcls", "BlockPublicPolicy", "IgnorePublicAcls", "RestrictPublicBuckets"), True
     )
-    assert properties["VersioningConfiguration"] == {"Status": "Enabled"}
+    if bucket in KEPT_BUCKETS:
+        assert properties["VersioningConfiguration"] == {"Status": "Enabled"}
 
 
 @pytest.mark.parametrize("queue", QUEUES)
@@ -154,9 +160,10 @@ def test_a_topic_is_encrypted_unless_alarms_must_reach_it(topic: str) -> None:
     assert bool(TOPICS[topic].get("KmsMasterKeyId")) is (topic not in NOT_ENCRYPTED)
 
 
-def test_the_table_is_encrypted() -> None:
+def test_the_table_is_encrypted_with_dynamodbs_own_key() -> None:
+    """Which it is where nothing is said (Amazon DynamoDB, "Encryption at rest")."""
     (table,) = of_type("AWS::DynamoDB::Table").values()
-    assert table["SSESpecification"] == {"SSEEnabled": True}
+    assert "SSESpecification" not in table
 
 
 # Resource type → (type of its policy, the policy's list of what it holds for, what nobody may do without TLS).
@@ -185,49 +192,91 @@ def test_nobody_reaches_it_without_tls(kind: str, name: str) -> None:
 
 # ---------------------------------------------------------------- dead letters
 
-DEAD_LETTERS = {"Fn::GetAtt": ["DeadLetterQueue", "Arn"]}
+DEAD_LETTERS = sorted(name for name in QUEUES if name.endswith("DeadLetterQueue"))
 
 
-def test_messages_that_fail_go_to_the_dead_letters_after_five_tries() -> None:
-    redrives = {name: queue.get("RedrivePolicy") for name, queue in QUEUES.items() if name != "DeadLetterQueue"}
-    assert redrives == {"UploadsQueue": {"deadLetterTargetArn": DEAD_LETTERS, "maxReceiveCount": 5}}
+def redrives() -> dict[str, tuple[str | None, int]]:
+    """Return queue → where its messages go in the end, and after how many receives."""
+    policies = {name: queue["RedrivePolicy"] for name, queue in QUEUES.items() if name not in DEAD_LETTERS}
+    return {name: (referred(p["deadLetterTargetArn"]), p["maxReceiveCount"]) for name, p in policies.items()}
 
 
-def test_a_message_stays_hidden_for_six_times_the_functions_time_limit() -> None:
-    """So AWS advises ("Using Lambda with Amazon SQS"): else a batch comes again while it is still being handled."""
-    assert QUEUES["UploadsQueue"]["VisibilityTimeout"] >= 6 * FUNCTION_RESOURCES["SubmitFunction"]["Timeout"]
+def test_messages_that_fail_are_dead_in_the_end() -> None:
+    """Prepare itself answers a file that has killed its process three times; only then may its message die."""
+    assert redrives() == {"UploadsQueue": ("DeadLetterQueue", 5), "MediaQueue": ("MediaDeadLetterQueue", 6)}
 
 
-def test_dead_letters_are_kept_as_long_as_a_queue_can() -> None:
-    """14 days (Amazon SQS, "Amazon SQS message quotas")."""
-    assert QUEUES["DeadLetterQueue"]["MessageRetentionPeriod"] == 14 * 24 * 3600
+def dead_letters_of_rules() -> list[str | None]:
+    return [
+        referred(target.get("DeadLetterConfig", {}).get("Arn"))
+        for rule in RULES.values()
+        if "ScheduleExpression" not in rule  # the next sweep makes up for a lost one
+        for target in rule["Targets"]
+    ]
 
 
-@pytest.mark.parametrize("rule", RULES)
-def test_an_event_that_cant_be_handed_on_goes_to_the_dead_letters(rule: str) -> None:
-    if "ScheduleExpression" in RULES[rule]:
-        return  # the next sweep makes up for a lost one
-    for target in RULES[rule]["Targets"]:
-        assert target["DeadLetterConfig"] == {"Arn": DEAD_LETTERS}
-
-
-def test_an_asynchronous_invocation_that_fails_to_the_end_goes_to_the_dead_letters() -> None:
-    targets = {referred(target["Arn"]) for rule in RULES.values() for target in rule["Targets"]}
-    caught = {
-        referred(config["FunctionName"]): config["DestinationConfig"]["OnFailure"]["Destination"]
+def dead_letters_of_functions() -> dict[str | None, str | None]:
+    return {
+        referred(config["FunctionName"]): referred(config["DestinationConfig"]["OnFailure"]["Destination"])
         for config in of_type("AWS::Lambda::EventInvokeConfig").values()
     }
-    assert caught == dict.fromkeys(targets & set(FUNCTION_RESOURCES), DEAD_LETTERS)
 
 
-def test_only_failed_messages_of_a_batch_come_again() -> None:
-    (mapping,) = [
-        event["Properties"]
-        for function in FUNCTION_RESOURCES.values()
+def test_each_source_has_dead_letters_of_its_own() -> None:
+    """A queue that holds those of several can't be redriven (Amazon SQS, "dead-letter queue redrive")."""
+    used = [
+        *(target for target, _ in redrives().values()),
+        *dead_letters_of_rules(),
+        *dead_letters_of_functions().values(),
+    ]
+    assert sorted(map(str, used)) == DEAD_LETTERS
+
+
+def test_dead_letters_of_every_source_raise_an_alarm() -> None:
+    alarms = [a for a in ALARMS.values() if a["MetricName"] == "ApproximateNumberOfMessagesVisible"]
+    assert sorted(str(referred(a["Dimensions"][0]["Value"])) for a in alarms) == DEAD_LETTERS
+
+
+def mappings() -> dict[str, dict[str, Any]]:
+    """Return function → the queue's event that invokes it."""
+    return {
+        name: event["Properties"]
+        for name, function in FUNCTION_RESOURCES.items()
         for event in function.get("Events", {}).values()
         if event["Type"] == "SQS"
-    ]
-    assert mapping["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
+    }
+
+
+@pytest.mark.parametrize("function", mappings())
+def test_a_message_stays_hidden_for_six_time_limits(function: str) -> None:
+    """So AWS advises ("Using Lambda with Amazon SQS"): else a batch comes again while it is still being handled."""
+    queue = referred(mappings()[function]["Queue"])
+    assert queue
+    assert QUEUES[queue]["VisibilityTimeout"] >= 6 * FUNCTION_RESOURCES[function]["Timeout"]
+
+
+@pytest.mark.parametrize("queue", DEAD_LETTERS)
+def test_dead_letters_are_kept_as_long_as_a_queue_can(queue: str) -> None:
+    """14 days (Amazon SQS, "Amazon SQS message quotas")."""
+    assert QUEUES[queue]["MessageRetentionPeriod"] == 14 * 24 * 3600
+
+
+def test_a_function_that_a_rule_invokes_has_dead_letters() -> None:
+    """Lambda invokes it asynchronously, twice more after a failure, and then gives the event up."""
+    targets = {referred(target["Arn"]) for rule in RULES.values() for target in rule["Targets"]}
+    assert set(dead_letters_of_functions()) == targets & set(FUNCTION_RESOURCES)
+
+
+def test_a_mapping_leaves_others_their_concurrency() -> None:
+    """A queue's mapping may else take what the account has (AWS Lambda, "Configuring scaling behavior for SQS")."""
+    mappings = [e for f in FUNCTION_RESOURCES.values() for e in f.get("Events", {}).values() if e["Type"] == "SQS"]
+    assert mappings
+    assert all(mapping["Properties"]["ScalingConfig"]["MaximumConcurrency"] <= 5 for mapping in mappings)
+
+
+@pytest.mark.parametrize("function", mappings())
+def test_only_failed_messages_of_a_batch_come_again(function: str) -> None:
+    assert mappings()[function]["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
 
 
 # ---------------------------------------------------------------- rights
@@ -283,18 +332,55 @@ def test_the_key_is_in_no_functions_environment() -> None:
         TEMPLATE["Globals"]["Function"]["Environment"]["Variables"],
         *(f.get("Environment", {}).get("Variables", {}) for f in FUNCTION_RESOURCES.values()),
     ]
-    assert [name for each in variables for name in each if "KEY" in name] == ["API_KEY_SECRET_ARN"]
+    no_value = {"Ref": "AWS::NoValue"}
+    named = {name for each in variables for name, value in each.items() if "KEY" in name and value != no_value}
+    assert named == {"API_KEY_SECRET_ARN"}
+
+
+def test_prepare_knows_nothing_of_the_provider() -> None:
+    """Strangers' bytes are decoded there."""
+    own = FUNCTION_RESOURCES["PrepareFunction"]["Environment"]["Variables"]
+    none = {name for name, value in own.items() if value == {"Ref": "AWS::NoValue"}}
+    assert none == {"API_KEY_SECRET_ARN", "DASHSCOPE_BASE_URL", "MIN_POLL_SECONDS", "MAX_POLL_SECONDS"}
+    services = {
+        action.partition(":")[0] for name, s in ALLOWED if name == "PrepareRole" for action in listed(s["Action"])
+    }
+    assert services == {"logs", "s3", "sqs", "xray"}
+
+
+def test_names_that_lambda_sets_itself_have_no_value() -> None:
+    """They are named for `sam local invoke --env-vars`; a value would make Lambda refuse the function."""
+    variables = TEMPLATE["Globals"]["Function"]["Environment"]["Variables"]
+    reserved = {name: value for name, value in variables.items() if name.startswith("AWS_")}
+    assert {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_REGION"} <= set(reserved)
+    assert all(value == {"Ref": "AWS::NoValue"} for value in reserved.values())
+
+
+def test_one_processor_goes_through_functions_and_layers() -> None:
+    chosen = {"Ref": "Architecture"}
+    assert TEMPLATE["Globals"]["Function"]["Architectures"] == [chosen]
+    assert [f for f in FUNCTION_RESOURCES.values() if "Architectures" in f] == []
+    for name, layer in of_type("AWS::Serverless::LayerVersion").items():
+        assert layer["CompatibleArchitectures"] == [chosen]
+        assert RESOURCES[name]["Metadata"]["BuildArchitecture"] == chosen
 
 
 # ---------------------------------------------------------------- people's files
 
 
-@pytest.mark.parametrize("name", [*BUCKETS, *of_type("AWS::DynamoDB::Table")])
+@pytest.mark.parametrize("name", [*KEPT_BUCKETS, *of_type("AWS::DynamoDB::Table")])
 def test_files_and_the_memory_of_what_was_paid_outlive_the_stack(name: str) -> None:
-    assert RESOURCES[name]["DeletionPolicy"] == RESOURCES[name]["UpdateReplacePolicy"] == "Retain"
+    policies = RESOURCES[name]["DeletionPolicy"], RESOURCES[name]["UpdateReplacePolicy"]
+    assert policies == ("RetainExceptOnCreate", "Retain")
 
 
-@pytest.mark.parametrize("bucket", BUCKETS)
+def test_what_is_made_again_expires_by_itself() -> None:
+    (work,) = set(BUCKETS) - set(KEPT_BUCKETS)
+    rules = BUCKETS[work]["LifecycleConfiguration"]["Rules"]
+    assert {rule["Prefix"]: rule["ExpirationInDays"] for rule in rules} == {"assets/": 30, "parts/": 7}
+
+
+@pytest.mark.parametrize("bucket", KEPT_BUCKETS)
 def test_old_versions_go_after_30_days_and_current_ones_never(bucket: str) -> None:
     for rule in BUCKETS[bucket]["LifecycleConfiguration"]["Rules"]:
         assert rule["NoncurrentVersionExpiration"] == {"NoncurrentDays": 30}
@@ -311,6 +397,7 @@ LAMBDAS_OWN_TROUBLES = {
     "Lambda.ServiceException",
     "Lambda.AWSLambdaException",
     "Lambda.SdkClientException",
+    "Lambda.ClientExecutionTimeoutException",
     "Lambda.TooManyRequestsException",
     "Lambda.Unknown",
     "Sandbox.Timedout",
@@ -319,10 +406,10 @@ LAMBDAS_OWN_TROUBLES = {
 }
 
 
-def way(looks: list[bool], deliveries: list[bool]) -> list[str]:
-    """Return the states that an execution goes through, by what looks (ended?) and deliveries (told?) answer."""
-    answers = {"Look": iter(looks), "Deliver": iter(deliveries)}
-    fields = {"Look": "ended", "Deliver": "told"}
+def way(polls: list[bool], deliveries: list[bool]) -> list[str]:
+    """Return the states that an execution goes through, by what polls (ended?) and deliveries (published?) answer."""
+    answers = {"Poll": iter(polls), "Deliver": iter(deliveries)}
+    fields = {"Poll": "ended", "Deliver": "published"}
     state: dict[str, bool] = {}
     name, gone = MACHINE["StartAt"], []
     while True:
@@ -341,15 +428,15 @@ def way(looks: list[bool], deliveries: list[bool]) -> list[str]:
                 name = current["Next"]
 
 
-def test_the_machine_waits_looks_and_delivers_what_has_ended() -> None:
-    look = ["Wait", "Look", "HasItEnded"]
-    assert way([True], [True]) == [*look, "Deliver", "IsItTold", "Told"]
-    assert way([False, False, True], [True]) == [*look, *look, *look, "Deliver", "IsItTold", "Told"]
+def test_the_machine_waits_polls_and_delivers() -> None:
+    poll = ["Wait", "Poll", "HasItEnded"]
+    assert way([True], [True]) == [*poll, "Deliver", "IsItPublished", "Done"]
+    assert way([False, False, True], [True]) == [*poll, *poll, *poll, "Deliver", "IsItPublished", "Done"]
 
 
-def test_what_could_not_be_told_goes_back_into_the_wait() -> None:
-    assert way([True, True], [False, True])[3:6] == ["Deliver", "IsItTold", "Wait"]
-    assert way([True, True], [False, True])[-1] == "Told"
+def test_what_is_not_published_goes_back_into_the_wait() -> None:
+    assert way([True, True], [False, True])[3:6] == ["Deliver", "IsItPublished", "Wait"]
+    assert way([True, True], [False, True])[-1] == "Done"
 
 
 def test_the_machine_waits_as_long_as_the_last_answer_says() -> None:
@@ -372,11 +459,11 @@ def test_passing_troubles_of_aws_are_tried_again_with_full_jitter_and_no_others(
     assert retry["MaxAttempts"] >= 3
 
 
-def test_a_look_that_breaks_to_the_end_is_handed_to_deliver_with_its_state() -> None:
-    assert STATES["Look"]["Catch"] == [{"ErrorEquals": ["States.ALL"], "ResultPath": "$.error", "Next": "Deliver"}]
+def test_a_broken_poll_is_handed_to_deliver() -> None:
+    assert STATES["Poll"]["Catch"] == [{"ErrorEquals": ["States.ALL"], "ResultPath": "$.error", "Next": "Deliver"}]
 
 
-def test_an_execution_that_failed_means_that_nobody_was_told() -> None:
+def test_a_failed_execution_has_published_nothing() -> None:
     assert "Catch" not in STATES["Deliver"]
     assert [name for name, state in STATES.items() if state["Type"] == "Fail"] == []
     pattern = RULES["BadEndRule"]["EventPattern"]
@@ -401,8 +488,11 @@ SQS_METRICS = {  # Amazon SQS Developer Guide, "Available CloudWatch metrics for
 }  # fmt: skip
 LAMBDA_METRICS = {  # AWS Lambda Developer Guide, "Types of metrics for Lambda functions"
     ("AWS/Lambda", name): {"FunctionName"}
-    for name in ("Invocations", "Errors", "DeadLetterErrors", "Throttles", "Duration", "ConcurrentExecutions")
-}
+    for name in (
+        "Invocations", "Errors", "DeadLetterErrors", "Throttles", "Duration", "ConcurrentExecutions",
+        "RecursiveInvocationsDropped",
+    )
+}  # fmt: skip
 STATES_METRICS = {  # AWS Step Functions Developer Guide, "Monitoring Step Functions metrics using Amazon CloudWatch"
     ("AWS/States", name): {"StateMachineArn"}
     for name in (
@@ -513,16 +603,23 @@ def test_an_alarm_tells_the_operators(alarm: str) -> None:
 
 
 @pytest.mark.parametrize("alarm", ALARMS)
-def test_an_alarm_on_what_sweeps_measure_lasts_until_the_next_sweep_and_others_rest_without_measurements(
-    alarm: str,
-) -> None:
-    swept = ALARMS[alarm]["MetricName"] in account_metrics(Slots(), 0, 0.0)
-    assert ALARMS[alarm]["TreatMissingData"] == ("ignore" if swept else "notBreaching")
+def test_a_missing_measurement_means_what_it_should(alarm: str) -> None:
+    """Between two sweeps the last one holds; no sweep at all is an alarm; other metrics are silent when all is well."""
+    metric = ALARMS[alarm]["MetricName"]
+    swept = "ignore" if metric in account_metrics(Account(), 0, 0.0) else "notBreaching"
+    assert ALARMS[alarm]["TreatMissingData"] == ("breaching" if metric == "Sweeps" else swept)
 
 
-def test_there_are_alarms_on_dead_letters_failed_jobs_a_held_account_and_an_old_queue() -> None:
-    watched = {alarm["MetricName"] for alarm in ALARMS.values()}
-    assert watched == {"ApproximateNumberOfMessagesVisible", "JobsFailed", "AccountHeld", "OldestQueued"}
+def test_two_sweeps_at_the_least_fall_into_the_alarms_time() -> None:
+    alarm, most = ALARMS["NoSweepAlarm"], TEMPLATE["Parameters"]["SweepMinutes"]["MaxValue"]
+    assert alarm["Period"] * alarm["EvaluationPeriods"] >= 2 * 60 * most
+
+
+def test_what_operators_must_know_has_an_alarm() -> None:
+    metrics = {alarm["MetricName"] for alarm in ALARMS.values()}
+    jobs = {"JobsFailed", "AccountHeld", "OldestQueued"}
+    still = {"Errors", "Throttles", "RecursiveInvocationsDropped", "ApproximateAgeOfOldestMessage", "Sweeps"}
+    assert metrics == {"ApproximateNumberOfMessagesVisible", *jobs, *still}
 
 
 @pytest.mark.parametrize("alarm", ALARMS)
@@ -556,11 +653,11 @@ def test_every_function_and_the_machine_are_traced_by_their_services_and_no_sdk_
     assert of_type("AWS::Serverless::StateMachine")["StateMachine"]["Tracing"] == {"Enabled": True}
     assert "aws-xray-sdk" not in (ROOT / "layers" / "portraitcast" / "requirements.txt").read_text("utf-8")
     traced = {name for name, s in ALLOWED if "xray:PutTraceSegments" in listed(s["Action"])}
-    assert traced == {"SubmitRole", "StatusRole", "DeliverRole", "WatchRole"}
+    assert traced == {"SubmitRole", "StatusRole", "DeliverRole", "PrepareRole", "StateMachineRole"}
 
 
-def test_the_layer_is_made_by_its_own_makefile() -> None:
-    (name,) = of_type("AWS::Serverless::LayerVersion")
+@pytest.mark.parametrize("name", of_type("AWS::Serverless::LayerVersion"))
+def test_a_layer_is_made_by_its_own_makefile(name: str) -> None:
     folder = ROOT / RESOURCES[name]["Properties"]["ContentUri"]
     assert RESOURCES[name]["Metadata"]["BuildMethod"] == "makefile"
     assert f"build-{name}:" in (folder / "Makefile").read_text("utf-8").splitlines()  # the target that SAM CLI makes

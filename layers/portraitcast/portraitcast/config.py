@@ -36,22 +36,24 @@ class Provider(_FromEnvironment):
 
 @dataclass(frozen=True, slots=True)
 class Resources(_FromEnvironment):
-    """Names and addresses of the stack's own resources."""
+    """Names and addresses of the stack's resources that submit and deliver both use."""
 
     table: str = _variable("TABLE_NAME")
-    upload_bucket: str = _variable("UPLOAD_BUCKET")
     results_bucket: str = _variable("RESULTS_BUCKET")
     uploads_queue: str = _variable("UPLOADS_QUEUE_URL")
     topic: str = _variable("TOPIC_ARN")
     operator_topic: str = _variable("OPERATOR_TOPIC_ARN")
     event_bus: str = _variable("EVENT_BUS_NAME")
-    state_machine: str = _variable("STATE_MACHINE_ARN")
 
 
 @dataclass(frozen=True, slots=True)
 class SubmitConfig(_FromEnvironment):
     """What submit alone needs: seconds, tasks, CNY a Beijing day (0 is no ceiling)."""
 
+    upload_bucket: str = _variable("UPLOAD_BUCKET")
+    work_bucket: str = _variable("WORK_BUCKET")
+    media_queue: str = _variable("MEDIA_QUEUE_URL")
+    state_machine: str = _variable("STATE_MACHINE_ARN")
     link_role: str = _variable("LINK_ROLE_ARN")
     max_tasks_in_flight: int = _variable("MAX_TASKS_IN_FLIGHT", int)
     daily_budget_cny: float = _variable("DAILY_BUDGET_CNY", float)

@@ -31,7 +31,11 @@ CANCELLED_BY_CONFLICT: Final = frozenset({"ConditionalCheckFailed", "Transaction
 # What S3 answers when it will never hand an object out (Amazon S3, "List of error codes"): archive classes, objects
 # under a customer's own key (SSE-C), and under a KMS key that we may not use.
 _ARCHIVED: Final = frozenset({"InvalidObjectState"})
-_KMS: Final = re.compile(r"\bkms\b|KMS\.", re.IGNORECASE)
+# Of KMS' own answers (AWS KMS, "Decrypt"), those that no second call changes; a throttled or ill KMS is a passing one.
+_KMS_FOR_GOOD: Final = frozenset(
+    f"KMS.{name}Exception" for name in ("Disabled", "NotFound", "InvalidState", "KMSInvalidState", "InvalidKeyUsage")
+)
+_KMS: Final = re.compile(r"\bkms\b|\bciphertext\b", re.IGNORECASE)
 _SSE_C: Final = re.compile(r"server[- ]side encryption|SSE-C", re.IGNORECASE)
 
 
@@ -42,7 +46,7 @@ def client_config() -> Config:
 
 @contextmanager
 def aws_errors() -> Iterator[None]:
-    """Turn what botocore raises inside into `ConflictError`, `NotFoundError`, `UnreadableObjectError` or `TryLaterError`.
+    """Turn botocore's errors into `ConflictError`, `NotFoundError`, `UnreadableObjectError` or `TryLaterError`.
 
     A missing right is a `TryLaterError` too: it is mended by a deployment, and until then nothing may be lost.
     """
@@ -71,6 +75,6 @@ def _never_readable(code: str, message: str) -> str | None:
         return "it lies in an archive storage class and must be restored first"
     if code in {"InvalidRequest", "InvalidArgument", "400"} and (code == "400" or _SSE_C.search(message)):
         return "it is encrypted with a key of its uploader's own (SSE-C)"
-    if code.startswith("KMS.") or (code == "AccessDenied" and _KMS.search(message)):
+    if code in _KMS_FOR_GOOD or (code == "AccessDenied" and _KMS.search(message)):
         return "it is encrypted with a KMS key that this stack may not use"
     return None

@@ -35,6 +35,14 @@ class StoredObject:
 
 
 @dataclass(frozen=True, slots=True)
+class ListedObject:
+    """An object as a listing shows it."""
+
+    key: str
+    etag: str
+
+
+@dataclass(frozen=True, slots=True)
 class StoredVideo:
     """A video as it lies in the results bucket: `mark` names job, generation and attempt (`Job.video_mark`)."""
 
@@ -90,12 +98,12 @@ class Uploads:
             file.seek(0)
             yield cast("BinaryIO", file), digest.hexdigest()
 
-    def page(self, prefix: str, after: str | None, most: int) -> list[str]:
-        """List up to `most` keys under a prefix, those after `after`, in S3's order."""
+    def page(self, prefix: str, after: str | None, most: int) -> list[ListedObject]:
+        """List up to `most` objects (1,000) under a prefix, those after the key `after`, in S3's order."""
         more: dict[str, Any] = {"StartAfter": after} if after else {}
         with aws_errors():
             answer = self._client.list_objects_v2(Bucket=self.bucket, Prefix=prefix, MaxKeys=most, **more)
-        return [entry["Key"] for entry in answer.get("Contents", [])]
+        return [ListedObject(entry["Key"], entry["ETag"].strip('"')) for entry in answer.get("Contents", [])]
 
     def _get(self, key: str, version: str, etag: str) -> Any:
         which: dict[str, Any] = {"VersionId": version}
@@ -171,6 +179,7 @@ class Results:
             "bytes": str(video.bytes),
         }
         condition: dict[str, Any] = {"IfMatch": over.etag} if over else {"IfNoneMatch": "*"}
+        file.seek(0)  # a PUT that conflicted has read it
         try:
             with aws_errors():
                 self._client.put_object(

@@ -21,9 +21,9 @@ import requests
 import urllib3.exceptions
 from requests.adapters import HTTPAdapter
 
+from portraitcast.adapters.probe import ProbedVideo, UnreadableVideoError, probe_video
 from portraitcast.domain.problems import show_link
 from portraitcast.errors import PortraitcastError
-from portraitcast.media import UnreadableError, Video, probe_video
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -56,7 +56,7 @@ class Fetched:
 
     file: BinaryIO
     sha256: str
-    video: Video
+    video: ProbedVideo
 
 
 def allowed_url(url: str, extra_hosts: str) -> tuple[str, bool]:
@@ -138,8 +138,8 @@ def fetched(url: str, *, extra_hosts: str, seconds: float = FETCH_SECONDS) -> It
         file.seek(0)
         try:
             video = probe_video(file)
-        except UnreadableError as error:
-            raise FetchError(f"what came is not a whole MP4 video: {error.reason}") from None
+        except UnreadableVideoError as error:
+            raise FetchError(f"what came is not a whole MP4 video: {error}") from None
         if video.seconds <= 0 or not video.width or not video.height:
             raise FetchError("the video has no picture or no length")
         file.seek(0)

@@ -52,20 +52,27 @@ class Executions:
                 return None
             raise
 
-    def cause(self, name: str) -> str | None:
+    def _execution(self, name: str) -> str:
+        return f"{self._arn.replace(':stateMachine:', ':execution:')}:{name}"
+
+
+class ExecutionHistory:
+    """Says why an execution failed."""
+
+    def __init__(self, client: SFNClient) -> None:
+        self._client = client
+
+    def cause(self, execution_arn: str) -> str | None:
         """Return what a failed execution's history says was the cause (error and message), or None."""
         with aws_errors():
             events = self._client.get_execution_history(
-                executionArn=self._execution(name), reverseOrder=True, maxResults=20, includeExecutionData=False
+                executionArn=execution_arn, reverseOrder=True, maxResults=20, includeExecutionData=False
             )["events"]
         for event in events:
             for key, details in event.items():
                 if key.endswith("EventDetails") and isinstance(details, dict) and details.get("error"):
                     return f"{details['error']}: {details.get('cause', '')}"[:500]
         return None
-
-    def _execution(self, name: str) -> str:
-        return f"{self._arn.replace(':stateMachine:', ':execution:')}:{name}"
 
 
 def _code(error: TryLaterError) -> str | None:

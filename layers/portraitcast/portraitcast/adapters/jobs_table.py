@@ -12,7 +12,8 @@ pk               sk                      what
 JOB#<job>        JOB                     the job; with ``open`` it is in the sparse index that the sweep reads
 JOB#<job>        SOUND#<hash>            a voice file (or another sound) of the job's name
 JOB#<job>        JSON#<hash>             a settings JSON of the job's name
-FOLDER#<folder>  IMAGE#<job>#<hash>      a picture of the folder; <job> is the job whose name it has
+JOB#<job>        IMAGE#<hash>            a picture of the job's name
+FOLDER#<folder>  PICTURE#<hash>          that the folder has this picture: its key
 FOLDER#<folder>  SETTINGS#<hash>         the folder's settings.json
 FOLDER#<folder>  STATE                   when pictures and settings last changed, how many pictures there are, and
                                          when the folder is re-evaluated (with ``open`` while it is)
@@ -29,6 +30,7 @@ WAKE             WAKE                    when the next wake-up message arrives
 from __future__ import annotations
 
 import secrets
+import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
@@ -37,7 +39,6 @@ from portraitcast.adapters.records import from_attribute, from_item, from_plain,
 from portraitcast.domain.account import Account
 from portraitcast.domain.job import Job, PortraitCheck
 from portraitcast.domain.matching import LIST_MAX, Pictures
-from portraitcast.domain.models import DEFAULT
 from portraitcast.domain.polling import Pace
 from portraitcast.domain.uploads import Kind, Name, Upload, classify, short_hash
 from portraitcast.errors import ConflictError, TryLaterError
@@ -54,6 +55,7 @@ DAY: Final = 86_400
 # timeout: who died between claiming it and sending its message is the one whose own message comes again.
 OVERDUE: Final = 60.0
 TRIES: Final = 30  # of a compare-and-swap; each round somebody else has got on
+PACE_SECONDS: Final = 60.0  # for which a pace is remembered: it is an estimate
 PLACE_MAX: Final = 1_000  # queue entries that are counted for a report: some 10 read units
 LENGTH_MAX: Final = 10_000  # queue entries that a sweep counts for the dashboard
 
@@ -77,11 +79,12 @@ class Folder:
 
 @dataclass(frozen=True, slots=True)
 class JobFiles:
-    """A job with the sounds and settings JSONs of its name; deleted ones are left out."""
+    """A job with the sounds, settings JSONs and pictures of its name; deleted ones are left out."""
 
     job: Job | None
-    sounds: tuple[Upload, ...]
-    jsons: tuple[Upload, ...]
+    sounds: tuple[Upload, ...] = ()
+    jsons: tuple[Upload, ...] = ()
+    pictures: tuple[Upload, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +120,7 @@ class JobsTable:
     def __init__(self, client: DynamoDBClient, name: str) -> None:
         self._client = client
         self._name = name
+        self._paces: dict[str, tuple[float, Pace]] = {}
 
     # ------------------------------------------------------------------ jobs
     def job(self, job: str) -> Job | None:
@@ -125,22 +129,31 @@ class JobsTable:
         return from_item(Job, item) if item else None
 
     def job_files(self, job: str) -> JobFiles:
-        """Read a job with its sounds and its settings JSONs in one consistent query."""
+        """Read a job with all files of its name in one consistent query."""
         found: Job | None = None
-        sounds: list[Upload] = []
-        jsons: list[Upload] = []
+        files: dict[str, list[Upload]] = {"SOUND": [], "JSON": [], "IMAGE": []}
         for item in self._query(f"JOB#{job}"):
             sk = item["sk"]["S"]
             if sk == "JOB":
                 found = from_item(Job, item)
             else:
-                (sounds if sk.startswith("SOUND#") else jsons).extend(_present(iter([item])))
-        return JobFiles(found, tuple(sounds), tuple(jsons))
+                files[sk.partition("#")[0]].extend(_present(iter([item])))
+        return JobFiles(found, tuple(files["SOUND"]), tuple(files["JSON"]), tuple(files["IMAGE"]))
 
     def save(
-        self, job: Job, *, was: Job | None, account: Account | None = None, tasks: tuple[str, ...] = ()
+        self,
+        job: Job,
+        *,
+        was: Job | None,
+        account: Account | None = None,
+        tasks: tuple[str, ...] = (),
+        read: tuple[Upload, ...] = (),
+        pace: tuple[str, Pace] | None = None,
     ) -> tuple[Job, Account | None]:
         """Write a job (and the account, and task ids never used before) in one transaction; return them as written.
+
+        Written along: what was read of uploads, if they are still the same versions, and a model's pace, whose last
+        writer wins.
 
         Queue and OPEN entries follow from the job. Raises `ConflictError` when anything changed since it was read.
         """
@@ -155,23 +168,37 @@ class JobsTable:
             item = {**_key(f"TASK#{task}", "TASK"), "job": {"S": job.id}, "attempt": {"N": str(job.attempt)}}
             condition = "attribute_not_exists(pk)"
             writes.append({"Put": {"TableName": self._name, "Item": item, "ConditionExpression": condition}})
+        writes += [{"Update": self._reading(upload)} for upload in read]
+        if pace is not None:
+            item = {**_key(f"PACE#{pace[0]}", "PACE"), **to_item(pace[1])}
+            writes.append({"Put": {"TableName": self._name, "Item": item}})
         self._write(writes)
+        if pace is not None:
+            self._paces[pace[0]] = (time.monotonic(), pace[1])
         return written, changed
 
-    def update(self, job_id: str, change: Callable[[Job], Job | None]) -> Job | None:
+    def update(
+        self,
+        job_id: str,
+        change: Callable[[Job], Job | None],
+        *,
+        known: Job | None = None,
+        pace: tuple[str, Pace] | None = None,
+    ) -> Job | None:
         """Read, change and write a job until nobody was in between; None when `change` gives None, or there is no job.
 
-        A change that changes nothing is written by nobody.
+        A change that changes nothing is written by nobody. `known` is the job as it was read a moment ago, which spares
+        a read where nobody was in between; `pace` of a model is written with it.
         """
         for _ in range(TRIES):
-            job = self.job(job_id)
+            job, known = known or self.job(job_id), None
             changed = change(job) if job else None
             if changed is None:
                 return None
             if changed == job:
                 return job
             try:
-                return self.save(changed, was=job)[0]
+                return self.save(changed, was=job, pace=pace)[0]
             except ConflictError:
                 continue
         raise TryLaterError(f"job {job_id} is being changed by too many at once")
@@ -182,10 +209,12 @@ class JobsTable:
         change: Callable[[Job, Account], tuple[Job, Account] | None],
         *,
         tasks: tuple[str, ...] = (),
+        known: tuple[Job, Account] | None = None,
     ) -> Changed | None:
         """Read, change and write a job and the account together until nobody was in between; None as in `update`."""
         for _ in range(TRIES):
-            job, account = self.job(job_id), self.account()
+            job, account = known or (self.job(job_id), self.account())
+            known = None
             changed = change(job, account) if job else None
             if changed is None:
                 return None
@@ -260,7 +289,7 @@ class JobsTable:
             answer = self._client.query(
                 TableName=self._name,
                 KeyConditionExpression="pk = :p",
-                ExpressionAttributeValues={":p": {"S": f"QUEUE#{_model(job)}"}},
+                ExpressionAttributeValues={":p": {"S": f"QUEUE#{job.inputs.model}"}},
                 ProjectionExpression="sk",
                 Limit=PLACE_MAX,
                 ConsistentRead=True,
@@ -308,62 +337,70 @@ class JobsTable:
         if known is not None:
             put["ConditionExpression"] = "tag = :t AND seq = :s"
             put["ExpressionAttributeValues"] = {":t": {"S": _tag(known)}, ":s": {"S": known.sequencer}}
-        same = known is not None and known.is_same_version(upload)
+        same = known is not None and known.is_same_version(upload) and known.repeats == upload.repeats
         kind = upload.name.kind
-        if same or not (kind.is_picture or kind is Kind.FOLDER_SETTINGS):
+        if same or kind not in {Kind.PORTRAIT, Kind.FOLDER_SETTINGS}:
             self._write([{"Put": put}])
             return
         here, before = not upload.deleted, known is not None and not known.deleted
+        folder = f"FOLDER#{short_hash(upload.name.folder)}"
         state: Item = {
             "TableName": self._name,
-            "Key": _key(pk, "STATE"),
+            "Key": _key(folder, "STATE"),
             "UpdateExpression": "SET #at = :now ADD changes :one, pictures :more",
-            "ExpressionAttributeNames": {"#at": "images_at" if kind.is_picture else "settings_at"},
+            "ExpressionAttributeNames": {"#at": "images_at" if kind is Kind.PORTRAIT else "settings_at"},
             "ExpressionAttributeValues": {
                 ":now": to_attribute(upload.noticed_at),
                 ":one": {"N": "1"},
-                ":more": {"N": str(here - before if kind.is_picture else 0)},
+                ":more": {"N": str(here - before if kind is Kind.PORTRAIT else 0)},
             },
         }
-        self._write([{"Put": put}, {"Update": state}])
+        writes: list[Item] = [{"Put": put}, {"Update": state}]
+        if kind is Kind.PORTRAIT and here != before:
+            sk = f"PICTURE#{short_hash(upload.key)}"
+            listed = {**_key(folder, sk), "key": {"S": upload.key}}
+            writes.append({"Put": {"TableName": self._name, "Item": listed}} if here else self._delete(folder, sk))
+        self._write(writes)
 
     def keep_reading(self, upload: Upload) -> None:
-        """Keep what reading a version found (facts, text, refused), unless another version has come."""
-        found = {
-            "unread": to_attribute(upload.unread),
-            "refused": to_attribute(upload.refused),
-            "text": to_attribute(upload.text),
-            "facts": to_attribute(to_plain(upload.facts)),
-        }
+        """Keep what reading a version found (facts, text, refused, asked_at), unless another version has come."""
         try:
             with aws_errors():
-                self._client.update_item(
-                    TableName=self._name,
-                    Key=_key(*_place(upload.name)),
-                    UpdateExpression="SET " + ", ".join(f"#{name} = :{name}" for name in found),
-                    ConditionExpression="tag = :tag",
-                    ExpressionAttributeNames={f"#{name}": name for name in found},
-                    ExpressionAttributeValues={
-                        **{f":{name}": value for name, value in found.items()},
-                        ":tag": {"S": _tag(upload)},
-                    },
-                )
+                self._client.update_item(**self._reading(upload))
         except ConflictError:
             return  # what was found is about a version that is no longer there
 
-    def same_name_pictures(self, folder: str, job: str) -> tuple[Upload, ...]:
-        """List the pictures of a folder that have a job's name, consistently."""
-        return tuple(_present(self._query(f"FOLDER#{folder}", prefix=f"IMAGE#{job}#")))
+    def _reading(self, upload: Upload) -> Item:
+        found = {
+            "unread": to_attribute(upload.unread),
+            "refused": to_attribute(upload.refused),
+            "asked_at": to_attribute(upload.asked_at),
+            "text": to_attribute(upload.text),
+            "facts": to_attribute(to_plain(upload.facts)),
+        }
+        return {
+            "TableName": self._name,
+            "Key": _key(*_place(upload.name)),
+            "UpdateExpression": "SET " + ", ".join(f"#{name} = :{name}" for name in found),
+            "ConditionExpression": "tag = :tag",
+            "ExpressionAttributeNames": {f"#{name}": name for name in found},
+            "ExpressionAttributeValues": {
+                **{f":{name}": value for name, value in found.items()},
+                ":tag": {"S": _tag(upload)},
+            },
+        }
+
+    def pictures_of(self, job: str) -> tuple[Upload, ...]:
+        """List the pictures that have a job's name, consistently."""
+        return tuple(_present(self._query(f"JOB#{job}", prefix="IMAGE#")))
 
     def pictures(self, folder: str, count: int) -> Pictures:
-        """List up to 20 pictures of a folder, which has `count` by its state: no more are read than are shown."""
-        found: list[Upload] = []
-        if count > 0:
-            for upload in _present(self._query(f"FOLDER#{folder}", prefix="IMAGE#", page=LIST_MAX + 1)):
-                found.append(upload)
-                if len(found) >= min(LIST_MAX, count):
-                    break
-        return Pictures(tuple(found), max(count, len(found)) if len(found) == LIST_MAX else len(found))
+        """List the keys of up to 20 pictures of a folder, which has `count` by its state: no more are read."""
+        if count <= 0:
+            return Pictures((), 0)
+        keys = [item["key"]["S"] for item in self._query(f"FOLDER#{folder}", prefix="PICTURE#", limit=LIST_MAX)]
+        keys = [key for key in keys if classify(key) is not None]
+        return Pictures(tuple(keys), count if len(keys) == LIST_MAX else len(keys))
 
     # ------------------------------------------------------------------ folders
     def folder(self, folder: str) -> Folder:
@@ -393,7 +430,7 @@ class JobsTable:
         """Claim the re-evaluation of a folder's jobs that is due then; False when one is already on its way."""
         return self._claim(
             _key(f"FOLDER#{folder}", "STATE"),
-            "SET reevaluate_at = :due, #o = :o",
+            "SET written_by = :mine, reevaluate_at = :due, #o = :o",
             "attribute_not_exists(reevaluate_at) OR reevaluate_at < :late",
             {":due": to_attribute(due), ":late": to_attribute(now - OVERDUE), ":o": {"S": "open"}},
             {"#o": "open"},
@@ -424,7 +461,7 @@ class JobsTable:
         """Claim the wake-up at a time; False when one no later is on its way already, so that a storm makes few."""
         return self._claim(
             _key("WAKE", "WAKE"),
-            "SET wake_at = :at",
+            "SET written_by = :mine, wake_at = :at",
             "attribute_not_exists(wake_at) OR wake_at < :now OR wake_at > :at",
             {":at": to_attribute(at), ":now": to_attribute(now)},
         )
@@ -454,6 +491,16 @@ class JobsTable:
                 continue
         raise TryLaterError("the account is being changed by too many at once")
 
+    def release_slot(self, owner: str) -> bool:
+        """Release an owner's slot, whatever else changes in the account meanwhile; False when it holds none."""
+        return self._claim(
+            _key("ACCOUNT", "ACCOUNT"),
+            "SET written_by = :mine REMOVE tasks_in_flight.#owner ADD version :one",
+            "attribute_exists(tasks_in_flight.#owner)",
+            {":one": {"N": "1"}},
+            {"#owner": owner},
+        )
+
     def is_known_task(self, task: str) -> bool:
         """Say whether a task id is ours, or was one of several that may have been."""
         return self._get(f"TASK#{task}", "TASK") is not None
@@ -471,14 +518,13 @@ class JobsTable:
             self._client.put_item(TableName=self._name, Item=item)
 
     def pace(self, model: str) -> Pace:
-        """Read what finished tasks of a model took; a new stack starts with an assumption."""
-        item = self._get(f"PACE#{model}", "PACE")
-        return from_item(Pace, item) if item else Pace()
-
-    def put_pace(self, model: str, pace: Pace) -> None:
-        """Write what finished tasks took. The last writer wins: it is a running mean."""
-        with aws_errors():
-            self._client.put_item(TableName=self._name, Item={**_key(f"PACE#{model}", "PACE"), **to_item(pace)})
+        """Return what finished tasks of a model took, as it was a minute ago at the most; a new stack assumes it."""
+        read_at, pace = self._paces.get(model, (0.0, Pace()))
+        if time.monotonic() - read_at > PACE_SECONDS or not read_at:
+            item = self._get(f"PACE#{model}", "PACE")
+            pace = from_item(Pace, item) if item else Pace()
+            self._paces[model] = (time.monotonic(), pace)
+        return pace
 
     # ------------------------------------------------------------------ plumbing
     def _get(self, pk: str, sk: str) -> Item | None:
@@ -493,9 +539,8 @@ class JobsTable:
         prefix: str | None = None,
         between: tuple[str, str] | None = None,
         limit: int | None = None,
-        page: int | None = None,
     ) -> Iterator[Item]:
-        """Yield the items of a partition, `limit` at most; `page` bounds what one call reads."""
+        """Yield the items of a partition, `limit` at most."""
         condition = "pk = :p"
         values: Item = {":p": {"S": pk}}
         if prefix is not None:
@@ -504,7 +549,7 @@ class JobsTable:
         if between is not None:
             condition += " AND sk BETWEEN :a AND :b"
             values |= {":a": {"S": between[0]}, ":b": {"S": between[1]}}
-        more: Item = {"Limit": limit or page} if limit or page else {}
+        more: Item = {"Limit": limit} if limit else {}
         left = limit
         while True:
             with aws_errors():
@@ -556,7 +601,7 @@ class JobsTable:
                 self._client.update_item(
                     TableName=self._name,
                     Key=key,
-                    UpdateExpression=expression + ", written_by = :mine",
+                    UpdateExpression=expression,
                     ConditionExpression=condition,
                     ExpressionAttributeValues={**values, ":mine": {"S": mine}},
                     **more,
@@ -581,24 +626,18 @@ def _job_item(job: Job) -> Item:
     return item
 
 
-def _model(job: Job) -> str:
-    return job.inputs.settings.model if job.inputs.settings else DEFAULT
-
-
 def _queue_entry(job: Job) -> tuple[str, str, float] | None:
-    return (f"QUEUE#{_model(job)}", job.queue_key, job.ready_at) if job.queue_key else None
+    return (f"QUEUE#{job.inputs.model}", job.queue_key, job.ready_at) if job.queue_key else None
+
+
+_SORTS: Final = {Kind.VOICE: "SOUND", Kind.PORTRAIT: "IMAGE", Kind.JOB_SETTINGS: "JSON"}
 
 
 def _place(name: Name) -> tuple[str, str]:
     digest = short_hash(name.key)
-    if name.kind.is_sound:
-        return f"JOB#{name.job}", f"SOUND#{digest}"
-    if name.kind is Kind.JOB_SETTINGS:
-        return f"JOB#{name.job}", f"JSON#{digest}"
-    folder = short_hash(name.folder)
     if name.kind is Kind.FOLDER_SETTINGS:
-        return f"FOLDER#{folder}", f"SETTINGS#{digest}"
-    return f"FOLDER#{folder}", f"IMAGE#{name.job}#{digest}"
+        return f"FOLDER#{short_hash(name.folder)}", f"SETTINGS#{digest}"
+    return f"JOB#{name.job}", f"{_SORTS[name.kind]}#{digest}"
 
 
 def _key(pk: str, sk: str) -> Item:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from mypy_boto3_sts import STSClient
 
 LINK_SECONDS: Final = 3600  # role chaining allows no longer session (IAM, "Roles terms and concepts")
-CONTENT_TYPES: Final = {
+CONTENT_TYPES: Final = {  # of what is passed on as it is
     "mp3": "audio/mpeg",
     "wav": "audio/wav",
     "jpeg": "image/jpeg",
@@ -27,11 +27,12 @@ CONTENT_TYPES: Final = {
 
 @dataclass(frozen=True, slots=True)
 class LinkedObject:
-    """An object to link to: `type` is what its content is ("jpeg"), whatever it is called."""
+    """An object to link to, and the content type that it is served with; an asset lies in the work bucket."""
 
     key: str
     version: str
-    type: str
+    content_type: str
+    is_asset: bool = False
 
 
 class Links:
@@ -41,10 +42,11 @@ class Links:
     address, VersionId (nobody swaps the voice of a paid task), slashes of the key as they are, the right content type.
     """
 
-    def __init__(self, sts: STSClient, role_arn: str, bucket: str) -> None:
+    def __init__(self, sts: STSClient, role_arn: str, upload_bucket: str, work_bucket: str) -> None:
         self._sts = sts
         self._role_arn = role_arn
-        self._bucket = bucket
+        self._upload_bucket = upload_bucket
+        self._work_bucket = work_bucket
 
     def sign(self, *objects: LinkedObject) -> list[str]:
         """Return a link for each object, all good for an hour from now."""
@@ -66,8 +68,8 @@ class Links:
         )
         links = []
         for linked in objects:
-            params: dict[str, Any] = {"Bucket": self._bucket, "Key": linked.key}
-            params["ResponseContentType"] = CONTENT_TYPES[linked.type]
+            bucket = self._work_bucket if linked.is_asset else self._upload_bucket
+            params: dict[str, Any] = {"Bucket": bucket, "Key": linked.key, "ResponseContentType": linked.content_type}
             if linked.version != NO_VERSION:
                 params["VersionId"] = linked.version
             links.append(client.generate_presigned_url("get_object", Params=params, ExpiresIn=LINK_SECONDS))

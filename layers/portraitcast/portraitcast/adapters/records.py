@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import types
 from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import MISSING, fields, is_dataclass
 from enum import StrEnum
 from functools import cache
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -31,7 +31,15 @@ def to_plain(value: Any) -> Any:
 def from_plain(kind: type[T], plain: Mapping[str, Any]) -> T:
     """Return the dataclass of this kind that `to_plain` wrote."""
     hints: dict[str, Any] = _hints(kind)  # type: ignore[arg-type]  # a class is hashable
-    return kind(**{name: _typed(hint, plain[name]) for name, hint in hints.items() if name in plain})
+    read = {name: _typed(hint, plain[name]) for name, hint in hints.items() if name in plain}
+    return kind(**{**_left_out(kind), **read})  # type: ignore[arg-type]  # a class is hashable
+
+
+@cache
+def _left_out(kind: Any) -> dict[str, None]:
+    """Return the fields without a default that `to_plain` leaves out where they are None."""
+    bare = [f.name for f in fields(kind) if f.default is MISSING and f.default_factory is MISSING]
+    return {name: None for name in bare if type(None) in get_args(_hints(kind)[name])}
 
 
 @cache

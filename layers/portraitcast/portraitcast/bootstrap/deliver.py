@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from portraitcast.adapters.buckets import Results
 from portraitcast.adapters.download import listed_origins
-from portraitcast.adapters.executions import Executions
+from portraitcast.adapters.executions import ExecutionHistory
 from portraitcast.adapters.jobs_table import JobsTable
 from portraitcast.adapters.notifications import Notifications
 from portraitcast.adapters.queues import Queue
@@ -35,7 +35,7 @@ class DeliverAdapters:
     results: Results
     service: DashScope
     queue: Queue
-    executions: Executions
+    history: ExecutionHistory
     notifications: Notifications
     meter: Meter
 
@@ -48,7 +48,7 @@ def from_environment(metrics: Metrics) -> Deliver:
         results=Results(s3_client(), resources.results_bucket),
         service=service(provider),
         queue=Queue(client("sqs"), resources.uploads_queue),
-        executions=Executions(client("stepfunctions"), resources.state_machine),
+        history=ExecutionHistory(client("stepfunctions")),
         notifications=Notifications(
             client("events"),
             client("sns"),
@@ -73,7 +73,7 @@ def assemble(
         a.results,
         a.service,
         a.queue,
-        a.executions,
+        a.history,
         Publish(a.table, a.results, a.notifications, a.meter, clock=clock),
         bounds,
         extra_video_hosts=extra_video_hosts,

@@ -14,7 +14,6 @@ from portraitcast.adapters.presign import Links
 from portraitcast.adapters.queues import Queue
 from portraitcast.bootstrap.clients import client, meter, s3_client, service
 from portraitcast.config import Provider, Resources, SubmitConfig
-from portraitcast.domain.models import MODELS
 from portraitcast.workflows.create_task import CreateTask, Limits
 from portraitcast.workflows.dispatch import Dispatch
 from portraitcast.workflows.evaluate import Evaluate, QuietPeriods
@@ -25,6 +24,7 @@ from portraitcast.workflows.read_upload import ReadUpload
 from portraitcast.workflows.reconcile_create import ReconcileCreate
 from portraitcast.workflows.submit import Submit
 from portraitcast.workflows.sweep import Sweep
+from portraitcast.workflows.wake import Wake
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -45,6 +45,7 @@ class SubmitAdapters:
     links: Links
     service: DashScope
     queue: Queue
+    media_queue: Queue
     executions: Executions
     notifications: Notifications
     meter: Meter
@@ -70,12 +71,13 @@ def from_environment(metrics: Metrics) -> SubmitWorkflows:
     resources, provider, config = Resources.from_env(), Provider.from_env(), SubmitConfig.from_env()
     adapters = SubmitAdapters(
         table=JobsTable(client("dynamodb"), resources.table),
-        uploads=Uploads(s3_client(), resources.upload_bucket),
+        uploads=Uploads(s3_client(), config.upload_bucket),
         results=Results(s3_client(), resources.results_bucket),
-        links=Links(client("sts"), config.link_role, resources.upload_bucket),
+        links=Links(client("sts"), config.link_role, config.upload_bucket, config.work_bucket),
         service=service(provider),
         queue=Queue(client("sqs"), resources.uploads_queue),
-        executions=Executions(client("stepfunctions"), resources.state_machine),
+        media_queue=Queue(client("sqs"), config.media_queue),
+        executions=Executions(client("stepfunctions"), config.state_machine),
         notifications=Notifications(
             client("events"),
             client("sns"),
@@ -108,10 +110,10 @@ def assemble(
 ) -> SubmitWorkflows:
     """Assemble submit's workflows over adapters."""
     a = adapters
-    models = tuple(MODELS)
     publish = Publish(a.table, a.results, a.notifications, a.meter, clock=clock)
-    reading = ReadUpload(a.table, a.uploads, clock=clock)
-    evaluate = Evaluate(a.table, a.uploads, a.results, a.queue, reading, publish, quiet, clock=clock)
+    reading = ReadUpload(a.table, a.uploads, a.media_queue, clock=clock)
+    wake = Wake(a.table, a.queue, clock=clock)
+    evaluate = Evaluate(a.table, a.uploads, a.results, a.queue, wake, reading, publish, quiet, clock=clock)
     ingest = Ingest(a.table, a.uploads, a.queue, reading, evaluate, clock=clock)
     monitor = Monitor(a.table, a.service, a.executions, a.queue, bounds, clock=clock)
     create_task = CreateTask(a.table, a.service, a.links, monitor, a.queue, publish, limits, clock=clock)
@@ -123,11 +125,11 @@ def assemble(
         create_task,
         reconcile_create,
         a.queue,
+        wake,
         publish,
         max_tasks_in_flight=limits.max_tasks_in_flight,
-        models=models,
         clock=clock,
     )
-    sweep = Sweep(a.table, evaluate, monitor, a.queue, publish, models=models, clock=clock)
+    sweep = Sweep(a.table, evaluate, monitor, a.queue, publish, clock=clock)
     submit = Submit(ingest, evaluate, dispatch, sweep, a.queue, bucket=a.uploads.bucket, clock=clock)
     return SubmitWorkflows(ingest, evaluate, create_task, dispatch, monitor, publish, sweep, submit, a.queue)

@@ -101,6 +101,8 @@ class Account:
 
     Attributes
     ----------
+    models
+        The models whose queues hold jobs, or have held some.
     tasks_in_flight
         ``job#attempt`` of every task at the provider (or about to be), and the model it is for: a set by name, never a
         counter.
@@ -130,6 +132,7 @@ class Account:
     """
 
     version: int = 0
+    models: tuple[str, ...] = ()
     tasks_in_flight: dict[str, str] = field(default_factory=dict)
     open_create: OpenCreate | None = None
     check: CheckLease | None = None
@@ -151,7 +154,11 @@ class Account:
     unsettled_until: float = 0.0
     notices: tuple[Notice, ...] = ()
 
-    # ------------------------------------------------------------------ slots
+    # ------------------------------------------------------------------ models and slots
+    def use_model(self, model: str) -> Self:
+        """Note that a model has a queue."""
+        return self if model in self.models else replace(self, models=(*self.models, model))
+
     def in_flight(self, model: str) -> int:
         """Return how many tasks of a model are at the provider: its limits hold for each model apart."""
         return sum(1 for its_model in self.tasks_in_flight.values() if its_model == model)

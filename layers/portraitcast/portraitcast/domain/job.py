@@ -11,9 +11,10 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Final, Self
 
-from portraitcast.domain.models import Boxes
-from portraitcast.domain.problems import Problem
-from portraitcast.domain.settings import Effective
+from portraitcast.domain.models import DEFAULT, Boxes
+from portraitcast.domain.problems import Problem  # noqa: TC001  # what is stored is read back by its fields' types
+from portraitcast.domain.settings import Effective  # noqa: TC001  # as above
+from portraitcast.domain.uploads import Asset  # noqa: TC001  # as above
 
 TASK_LIFE_SECONDS: Final = 24 * 3600.0  # Model Studio, asynchronous tasks: a task's id and its links die after 24 h
 
@@ -70,7 +71,10 @@ def iso(epoch: float) -> str:
 # ---------------------------------------------------------------------- what a job is made of
 @dataclass(frozen=True, slots=True)
 class Voice:
-    """A job's voice: an object of the upload bucket, or an http(s) link that we never fetch (`seconds` is None)."""
+    """A job's voice: an object of the upload bucket, or an http(s) link that we never fetch (`seconds` is None).
+
+    `asset` is what is passed on in its place.
+    """
 
     key: str | None = None
     version: str | None = None
@@ -80,11 +84,13 @@ class Voice:
     bytes: int | None = None
     seconds: float | None = None
     type: str | None = None
+    changes: tuple[str, ...] = ()
+    asset: Asset | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Portrait:
-    """A job's portrait: an object of the upload bucket, or a link.
+    """A job's portrait: an object of the upload bucket, or a link; `asset` is what is passed on in its place.
 
     `chosen_by` is ``own_settings``, ``same_name``, ``folder_settings`` or ``only_image``.
     """
@@ -99,6 +105,8 @@ class Portrait:
     width: int | None = None
     height: int | None = None
     type: str | None = None
+    changes: tuple[str, ...] = ()
+    asset: Asset | None = None
 
     @property
     def is_shared(self) -> bool:
@@ -113,6 +121,7 @@ class SettingsFile:
     key: str
     version: str
     sha256: str | None
+    etag: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +148,11 @@ class Inputs:
     own: tuple[str, ...] = ()
     all_own: tuple[str, ...] = ()
     folders: tuple[str, ...] = ()
+
+    @property
+    def model(self) -> str:
+        """The model's name, as requests carry it."""
+        return self.settings.model if self.settings else DEFAULT
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,8 +246,8 @@ class Job:
         From when on the job may be sent: nothing of its own has arrived for PairSeconds.
     follow_up
         New files came while the job was at the provider: it is evaluated when it comes back.
-    shared_problem
-        A rejected job's problem lies in a file that other jobs use too; a new one is another try.
+    being_read
+        A waiting job waits for prepare, which may have died of it: the sweep asks again.
     held
         Why queued jobs wait, as the report shows it: ``account``, ``budget`` or ``paused``.
     checked, boxes
@@ -265,7 +279,7 @@ class Job:
     tries: int = 0
     retried: bool = False
     follow_up: bool = False
-    shared_problem: bool = False
+    being_read: bool = False
     message: str = ""
     problems: tuple[Problem, ...] = ()
     refused: Problem | None = None
@@ -355,8 +369,8 @@ class Job:
 
     @property
     def needs_attention(self) -> bool:
-        """Whether the sweep must look at it: at the provider, unpublished, with new files or an orphaned task."""
-        return self.unpublished or self.at_provider or self.follow_up or bool(self.orphans)
+        """Whether the sweep must look at it."""
+        return self.unpublished or self.at_provider or self.follow_up or self.being_read or bool(self.orphans)
 
     def can(self, transition: str) -> bool:
         """Say whether a transition is legal now."""
@@ -374,14 +388,22 @@ class Job:
         return cls(id=job_id, name=name, folder=folder, created_at=now, inputs=inputs)
 
     def wait(self, inputs: Inputs, identity: str, now: float, **shown: Any) -> Self:
-        """Wait for files, an answer or quiet; `shown` is ``problems``, ``message`` and ``candidates``."""
-        return self._evaluated("wait", inputs, identity, "", now, open_folders=inputs.folders, **shown)
+        """Wait for files, an answer or quiet; `shown` is ``problems``, ``message``, ``candidates``, ``being_read``.
+
+        While new bytes of its files are read, a job keeps its place in the queue.
+        """
+        place = self.place_key if shown.get("being_read") else None
+        return self._evaluated("wait", inputs, identity, "", now, open_folders=inputs.folders, place_key=place, **shown)
+
+    def await_reading(self) -> Self:
+        """Stay at its end while new bytes of its files are read."""
+        return replace(self, being_read=True)
 
     def queue(
         self, inputs: Inputs, identity: str, fingerprint: str, now: float, *, ready_at: float, held: str | None = None
     ) -> Self:
         """Stand in the queue, at the place that the job had or the one of `ready_at`; `held` says why it waits."""
-        place = self.place_key or f"{iso(ready_at)}#{self.id}"
+        place = self._place(ready_at)
         return self._evaluated(
             "queue",
             inputs,
@@ -404,25 +426,16 @@ class Job:
             "",
             now,
             problems=problems,
-            shared_problem=shared,
             open_folders=inputs.folders if shared else (),
         )
 
     def withdraw(self, now: float) -> Self:
         """Its voice was deleted before the job was sent."""
-        return self._to(
-            "withdraw",
-            now,
-            problems=(),
-            candidates=None,
-            message="",
-            identity="",
-            **_OUT_OF_QUEUE,
-        )
+        return self._out_of_queue()._to("withdraw", now, problems=(), candidates=None, message="", identity="")
 
     def confirm(self, inputs: Inputs, identity: str, fingerprint: str, now: float) -> Self:
         """Same bytes and settings as the video that is there: nothing is made or paid."""
-        return self._to(
+        return self._out_of_queue()._to(
             "confirm",
             now,
             inputs=self._with_my_stem(inputs),
@@ -435,7 +448,6 @@ class Job:
             message="",
             follow_up=False,
             asked_again_at=now,
-            **_OUT_OF_QUEUE,
         )
 
     def next_generation(self) -> Self:
@@ -460,6 +472,10 @@ class Job:
         """Note that new files came while the job is at the provider: the paid video is delivered first."""
         return replace(self, follow_up=True)
 
+    def end_follow_up(self) -> Self:
+        """Note that new files which came meanwhile have been looked at, and change nothing."""
+        return replace(self, follow_up=False, being_read=False)
+
     def refuse_upload(self, problem: Problem, now: float) -> Self:
         """Say of an upload that it was refused; nothing else changes."""
         return self._published_anew(now, refused=problem)
@@ -477,7 +493,7 @@ class Job:
         """Use up the one more try."""
         return replace(self, retried=True)
 
-    def start_create(self, now: float) -> Self:
+    def start_create(self) -> Self:
         """Leave the queue: a create is open from now on, under a number of its own."""
         return self._quietly(
             "start_create", attempt=self.attempts + 1, attempts=self.attempts + 1, queue_key=None, open_folders=()
@@ -490,14 +506,7 @@ class Job:
 
     def refuse(self, problem: Problem, now: float, *, home: tuple[str, ...] = ()) -> Self:
         """Be rejected by the provider's word; `home` are the folders where a shared portrait may be mended."""
-        return self._to(
-            "reject",
-            now,
-            problems=(problem,),
-            shared_problem=bool(home),
-            message="",
-            **{**_OUT_OF_QUEUE, "open_folders": home},
-        )
+        return self._out_of_queue()._to("reject", now, problems=(problem,), message="", open_folders=home)
 
     def accept(self, task: Task, now: float, *, adopted: bool) -> Self:
         """The task is made, and paid."""
@@ -518,7 +527,8 @@ class Job:
 
     def retry(self, now: float, *, home: tuple[str, ...]) -> Self:
         """The task failed for a passing reason: one more create, from the same place."""
-        return self._to("retry", now, retried=True, task=None, queue_key=self.place_key, open_folders=home)
+        place = self._place(self.ready_at)  # a task that was taken up has left its place
+        return self._to("retry", now, retried=True, task=None, queue_key=place, place_key=place, open_folders=home)
 
     def deliver(self, video: Video, task: Task, cost: float, now: float) -> Self:
         """The video lies in the results bucket."""
@@ -534,7 +544,7 @@ class Job:
 
     def fail(self, problem: Problem, now: float, *, task: Task | None = None) -> Self:
         """End without a video; `task` with the times that the provider told, where there is one."""
-        return self._to("fail", now, problems=(problem,), message="", task=task or self.task, **_OUT_OF_QUEUE)
+        return self._out_of_queue()._to("fail", now, problems=(problem,), message="", task=task or self.task)
 
     def orphan_task(self) -> Self:
         """Keep the task of an aborted execution in mind: it goes on, and is paid."""
@@ -552,7 +562,7 @@ class Job:
         """Monitor the task of an aborted execution again instead of paying for another."""
         same = orphan.attempt == self.attempt and self.status is Status.FAILED
         job = self if same else self.next_generation()
-        return job._to(
+        return job._out_of_queue()._to(
             "take_up",
             now,
             inputs=self._with_my_stem(inputs),
@@ -569,7 +579,6 @@ class Job:
             video_cost=None,
             execution=self.execution + 1,
             orphans=tuple(o for o in self.orphans if o != orphan),
-            **_OUT_OF_QUEUE,
         )
 
     # ------------------------------------------------------------------ showing and publishing
@@ -582,6 +591,14 @@ class Job:
         return replace(self, published=self.revision, report_etag=etag)
 
     # ------------------------------------------------------------------ how a change is made
+    def _out_of_queue(self) -> Self:
+        """Return the job without its place in the queue; no folder may change it then."""
+        return replace(self, queue_key=None, place_key=None, held=None, being_read=False, open_folders=())
+
+    def _place(self, ready_at: float) -> str:
+        """Return the sort key of the queue entry: the job's own place, else the one of `ready_at`."""
+        return self.place_key or f"{iso(ready_at)}#{self.id}"
+
     def _with_my_stem(self, inputs: Inputs) -> Inputs:
         """Keep the first stem: a job has one report, whichever Unicode form of its name came later."""
         return inputs if self.revision == 0 else replace(inputs, stem=self.stem)
@@ -589,18 +606,9 @@ class Job:
     def _evaluated(
         self, transition: str, inputs: Inputs, identity: str, fingerprint: str, now: float, **fields: Any
     ) -> Self:
-        blank: dict[str, Any] = {
-            "message": "",
-            "problems": (),
-            "candidates": None,
-            "queue_key": None,
-            "place_key": None,
-            "shared_problem": False,
-            "open_folders": (),
-            "held": None,
-        }
+        blank = replace(self._out_of_queue(), message="", problems=(), candidates=None)
         same = bool(fingerprint) and fingerprint == self.fingerprint
-        changed = self._quietly(
+        changed = blank._quietly(
             transition,
             inputs=self._with_my_stem(inputs),
             identity=identity,
@@ -610,7 +618,7 @@ class Job:
             # A check is of one picture, for one model and ratio.
             checked=self.checked and same,
             boxes=self.boxes if same else None,
-            **{**blank, **fields},
+            **fields,
         )
         return changed if self.revision and changed._shown == self._shown else changed._published_anew(now)
 
@@ -623,7 +631,7 @@ class Job:
         )
 
     def _quietly(self, transition: str, **fields: Any) -> Self:
-        """Go over to another status without telling anybody of it."""
+        """Go over to another status; nothing is published of it."""
         froms, to = TRANSITIONS[transition]
         if self.status not in froms:
             raise IllegalTransitionError(transition, self)
@@ -634,11 +642,9 @@ class Job:
 
     def _published_anew(self, now: float, *, quiet: bool = False, **fields: Any) -> Self:
         """Raise the revision: a change to publish; `quiet` rewrites the report without an event."""
-        fields.setdefault("refused", None)
+        # What nobody has read yet of a refused upload stays until it is published.
+        fields.setdefault("refused", self.refused if self.unpublished else None)
         return replace(self, revision=self.revision + 1, changed_at=now, quiet=quiet and not self.unpublished, **fields)
-
-
-_OUT_OF_QUEUE: Final[dict[str, Any]] = {"queue_key": None, "place_key": None, "held": None, "open_folders": ()}
 
 
 def owner_of(job: str, attempt: int) -> str:

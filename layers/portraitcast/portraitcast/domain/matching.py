@@ -13,9 +13,11 @@ from dataclasses import asdict, dataclass, replace
 from typing import Final, Protocol, TypeAlias
 
 from portraitcast.domain.job import Candidates, Inputs, Portrait, SettingsFile, Voice
+from portraitcast.domain.models import Model
 from portraitcast.domain.problems import Problem, ProblemError
 from portraitcast.domain.settings import (
     SETTINGS_MAX_BYTES,
+    Effective,
     Settings,
     claims_voice,
     effective,
@@ -26,30 +28,27 @@ from portraitcast.domain.settings import (
 from portraitcast.domain.uploads import (
     KEY_MAX_BYTES,
     LONGEST_OUTPUT_SUFFIX,
-    PORTRAIT_SUFFIXES,
     RESERVED_NAME,
-    VOICE_SUFFIXES,
     Facts,
     Kind,
     Name,
     Upload,
     classify,
+    same_key,
     short_hash,
 )
 
 LIST_MAX: Final = 20  # ours: entries of a list in a report; the full count stands beside it
 
-_VOICES: Final = ", ".join(sorted(VOICE_SUFFIXES))
-_PICTURES: Final = ", ".join(sorted(PORTRAIT_SUFFIXES))
 _BEING_READ: Final = "The file is being read."
 
 
 # ---------------------------------------------------------------------- what is asked, and what is answered
 @dataclass(frozen=True, slots=True)
 class Pictures:
-    """What a folder knows of its pictures: up to 20 of them, and how many there are."""
+    """What a folder knows of its pictures: the keys of up to 20 of them, and how many there are."""
 
-    uploads: tuple[Upload, ...]
+    keys: tuple[str, ...]
     count: int
 
 
@@ -64,6 +63,9 @@ class Lookup(Protocol):
 
     def pictures(self) -> Pictures:
         """The pictures of the job's folder."""
+
+    def forms(self, key: str) -> tuple[Upload, ...]:
+        """The pictures that have this key, in whatever Unicode form."""
 
     def facts(self, upload: Upload) -> Facts | None:
         """What reading a voice or a picture found; None while it is being read."""
@@ -94,13 +96,17 @@ class Nothing:
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """Something is missing, must be answered, or hasn't arrived whole; `again_at` when time alone may change that."""
+    """Something is missing, must be answered, or hasn't arrived whole.
+
+    `again_at` is when time alone may change that; `being_read` says that prepare has it.
+    """
 
     inputs: Inputs
     problem: Problem | None = None
     message: str = ""
     candidates: Candidates | None = None
     again_at: float | None = None
+    being_read: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,15 +150,16 @@ def match(gathered: Gathered, lookup: Lookup) -> Match:
     inputs = Inputs(
         _stem(gathered),
         # Known before anything can be refused: with a bad settings.json, too, a new voice is a new upload.
-        own=tuple(f.tag for f in [*gathered.jsons, *_voices(gathered)]),
+        own=tuple(f.tag for f in [*gathered.jsons, *gathered.sounds]),
         all_own=tuple(sorted(f.tag for f in [*gathered.sounds, *gathered.jsons])),
         folders=(short_hash(gathered.name.folder),),
     )
     for upload in (*gathered.jsons, *gathered.folder_settings):
         if upload.unread:
-            return Waiting(inputs, message=_BEING_READ)
+            return Waiting(inputs, message=_BEING_READ, being_read=True)
         if _may_be_arriving(upload, gathered):
             return _arriving(inputs, gathered, upload)
+    gathered = replace(gathered, jsons=_without_twin_jsons(gathered.jsons))
     settings = _settings(gathered, lookup, inputs)
     if not isinstance(settings, _Settings):
         return settings
@@ -188,11 +195,7 @@ def _is_source(upload: Upload) -> bool:
 
 def _stem(gathered: Gathered) -> str:
     """Return the outputs' stem in the bytes of the voice, else of the JSON."""
-    return next(f.name.stem for f in [*_voices(gathered), *gathered.sounds, *gathered.jsons])
-
-
-def _voices(gathered: Gathered) -> list[Upload]:
-    return [f for f in gathered.sounds if f.name.kind is Kind.VOICE]
+    return next(f.name.stem for f in [*gathered.sounds, *gathered.jsons])
 
 
 # ---------------------------------------------------------------------- settings
@@ -216,8 +219,8 @@ def _settings(gathered: Gathered, lookup: Lookup, inputs: Inputs) -> _Settings |
             )
         inputs = _with_settings_file(inputs, gathered.jsons)
         own = _parse(gathered.jsons, folder_defaults=False)
-        if own and own.audio_url and _voices(gathered):
-            both = _list([*gathered.jsons, *_voices(gathered)])
+        if own and own.audio_url and gathered.sounds:
+            both = _list([*gathered.jsons, *gathered.sounds])
             raise _problem(
                 "JobAmbiguous",
                 f"Two files of one name both bring a voice: {both}.",
@@ -230,7 +233,7 @@ def _settings(gathered: Gathered, lookup: Lookup, inputs: Inputs) -> _Settings |
         folder = _parse(gathered.folder_settings, folder_defaults=True)
     except ProblemError as error:
         if not (own and own.image_url):
-            inputs = replace(inputs, own=(*inputs.own, *(f.tag for f in _same_name(lookup))))
+            inputs = replace(inputs, own=(*inputs.own, *(f.tag for f in _by_key(lookup.same_name()))))
         return Rejected(inputs, (error.problem,), shared=True)
     return _Settings(inputs, own, folder)
 
@@ -258,7 +261,7 @@ def _with_settings_file(inputs: Inputs, jsons: tuple[Upload, ...]) -> Inputs:
         return inputs
     upload = _newest(jsons)
     digest = hashlib.sha256(upload.text.encode()).hexdigest() if upload.text is not None else None
-    file = SettingsFile(upload.key, upload.version, digest)
+    file = SettingsFile(upload.key, upload.version, digest, upload.etag)
     return replace(inputs, settings_files=(*inputs.settings_files, file))
 
 
@@ -271,7 +274,8 @@ def _parse(jsons: tuple[Upload, ...], *, folder_defaults: bool) -> Settings | No
     if upload.text is None:
         raise _problem(
             "SettingsInvalid",
-            f"{posixpath.basename(upload.key)} is no settings file: over {SETTINGS_MAX_BYTES} bytes, or not UTF-8 text.",
+            f"{posixpath.basename(upload.key)} is no settings file: it is over {SETTINGS_MAX_BYTES} bytes, or not "
+            "UTF-8 text.",
             "Save it as a small JSON file in UTF-8 and drop it again.",
             limit=f"{SETTINGS_MAX_BYTES} bytes",
             measured=f"{upload.bytes} bytes",
@@ -301,7 +305,7 @@ class _VoiceFound:
 
 def _voice(gathered: Gathered, settings: _Settings, lookup: Lookup) -> _VoiceFound | Match:
     inputs = settings.inputs
-    voices = _without_twins(_voices(gathered), lookup)
+    voices = _without_twins(gathered.sounds, lookup)
     if len(voices) > 1:
         return Waiting(
             inputs,
@@ -315,30 +319,21 @@ def _voice(gathered: Gathered, settings: _Settings, lookup: Lookup) -> _VoiceFou
     if not voices and settings.own and settings.own.audio_url:
         return _VoiceFound(replace(inputs, voice=Voice(link=settings.own.audio_url)))
     if not voices:
-        other = gathered.sounds[0] if gathered.sounds else None
-        if other is None:  # a JSON without a voice's link that was a source because it is invalid is rejected by now
-            return Nothing()
-        voice = Voice(other.key, other.version, other.etag, bytes=other.bytes)
-        problem = Problem(
-            "UnsupportedType",
-            f"{posixpath.basename(other.key)} is not a voice that the service reads.",
-            f"Save the voice as one of {_VOICES} and drop it under the same name.",
-            limit=_VOICES,
-            measured=posixpath.splitext(other.key)[1].lower(),
-        )
-        return Rejected(replace(inputs, voice=voice, own=(*inputs.own, other.tag)), (problem,))
+        return Nothing()  # a JSON that was a source because it is invalid is rejected by now
     upload = voices[0]
     if _may_be_arriving(upload, gathered):
         return _arriving(inputs, gathered, upload)
     facts = lookup.facts(upload)
     if facts is None:
-        return Waiting(inputs, message=_BEING_READ)
+        return Waiting(inputs, message=_BEING_READ, being_read=True)
     voice = Voice(
         *(upload.key, upload.version, upload.etag),
         sha256=facts.sha256,
         bytes=upload.bytes,
         seconds=facts.seconds,
         type=facts.type,
+        changes=facts.changes,
+        asset=facts.asset,
     )
     return _VoiceFound(replace(inputs, voice=voice), facts.problem)
 
@@ -367,12 +362,9 @@ def _portrait(gathered: Gathered, settings: _Settings, lookup: Lookup, inputs: I
         inputs = replace(inputs, own=(*inputs.own, upload.tag))
     if _may_be_arriving(upload, gathered):
         return _arriving(inputs, gathered, upload)
-    if upload.name.kind is not Kind.PORTRAIT:
-        facts: Facts | None = Facts(problem=_unsupported_picture(upload))
-    else:
-        facts = lookup.facts(upload)
+    facts = lookup.facts(upload)
     if facts is None:
-        return Waiting(inputs, message=_BEING_READ)
+        return Waiting(inputs, message=_BEING_READ, being_read=True)
     portrait = Portrait(
         *(chosen.chosen_by, upload.key, upload.version, upload.etag),
         sha256=facts.sha256,
@@ -380,36 +372,106 @@ def _portrait(gathered: Gathered, settings: _Settings, lookup: Lookup, inputs: I
         width=facts.width,
         height=facts.height,
         type=facts.type,
+        changes=facts.changes,
+        asset=None if facts.plain else facts.asset,
     )
     inputs = replace(inputs, portrait=portrait)
     if facts.problem:
         return Rejected(inputs, (facts.problem,), shared=portrait.is_shared)
-    return _ready(gathered, settings, lookup, inputs)
+    return _ready(gathered, settings, lookup, inputs, facts)
 
 
-def _ready(gathered: Gathered, settings: _Settings, lookup: Lookup, inputs: Inputs) -> Match:
+def _ready(
+    gathered: Gathered, settings: _Settings, lookup: Lookup, inputs: Inputs, facts: Facts | None = None
+) -> Match:
     portrait = inputs.portrait
-    size = (portrait.width, portrait.height) if portrait and portrait.width and portrait.height else None
+    size = (facts.width, facts.height) if facts and facts.width and facts.height and _is_untouched(facts) else None
     own_key = gathered.jsons[0].key if gathered.jsons else None
+    folder_key = _newest(gathered.folder_settings).key if gathered.folder_settings else None
+    shared = portrait is not None and portrait.is_shared
     try:
-        holds = effective(settings.own, settings.folder, picture_size=size, own_key=own_key)
+        holds = effective(settings.own, settings.folder, picture_size=size, own_key=own_key, folder_key=folder_key)
     except ProblemError as error:
-        return Rejected(inputs, (error.problem,), shared=portrait is not None and portrait.is_shared)
+        return Rejected(inputs, (error.problem,), shared=shared or settings.folder is not None)
+    # Where settings.json chooses the model, a new one may mend what the model doesn't take.
+    by_folder = settings.folder is not None and not (settings.own and settings.own.model)
+    try:
+        if portrait is not None and facts is not None:
+            portrait = _fitting(portrait, facts, holds)
+    except ProblemError as error:
+        return Rejected(inputs, (error.problem,), shared=shared or by_folder)
+    inputs = replace(inputs, portrait=portrait, settings=holds)
+    if inputs.voice is not None and (problem := _voice_fault(inputs.voice, holds.definition)):
+        return Rejected(inputs, (problem,), shared=by_folder)
     own = [*gathered.sounds, *gathered.jsons]
     if portrait is None or portrait.chosen_by != "own_settings":
         own += lookup.same_name()
     newest = max([gathered.settings_at, *(f.noticed_at for f in own)])
-    return Ready(replace(inputs, settings=holds), newest + gathered.pair_seconds)
+    return Ready(inputs, newest + gathered.pair_seconds)
 
 
-def _unsupported_picture(upload: Upload) -> Problem:
-    return Problem(
-        "UnsupportedType",
-        f"{posixpath.basename(upload.key)} is a picture that the service doesn't read.",
-        f"Save the portrait as one of {_PICTURES} and drop it under the same name.",
-        limit=_PICTURES,
-        measured=posixpath.splitext(upload.key)[1].lower(),
-    )
+def _is_untouched(facts: Facts) -> bool:
+    """Say whether a picture is passed on with the bytes that it was uploaded with, under whatever name."""
+    return facts.plain or (facts.asset is not None and facts.asset.sha256 == facts.sha256)
+
+
+def _fitting(portrait: Portrait, facts: Facts, settings: Effective) -> Portrait:
+    """Return the portrait as it is passed on to the model: the upload where it will do, else its asset.
+
+    Raises `ProblemError` where neither does.
+    """
+    name, limits = posixpath.basename(portrait.key or ""), settings.definition.picture
+    width, height = facts.width or 0, facts.height or 0
+    if settings.face_bbox and not _is_untouched(facts):
+        raise _problem(
+            "PortraitUnfit",
+            f"“{name}” would have to be changed for the service ({', '.join(facts.changes)}), and the boxes in the "
+            "settings are pixels of this very file.",
+            "Save the picture the way it should be, as a JPEG or PNG, and write boxes of that one; or leave them out.",
+            measured=", ".join(facts.changes) or None,
+        )
+    if limits.max_ratio and max(width, height) > limits.max_ratio * min(width, height):
+        raise _problem(
+            "PortraitUnfit",
+            f"“{name}” is {width} by {height} pixels; {settings.model} takes sides of at most {limits.max_ratio:g} : 1.",
+            "Cut the picture closer to the person, or choose another model.",
+            limit=f"{limits.max_ratio:g} : 1",
+            measured=f"{_beyond(max(width, height) / max(1, min(width, height)), limits.max_ratio)} : 1",
+        )
+    fits = facts.plain and max(width, height) <= limits.max_side
+    if fits and (limits.max_bytes is None or (portrait.bytes or 0) <= limits.max_bytes):
+        return replace(portrait, asset=None)
+    return replace(portrait, asset=facts.asset)
+
+
+def _voice_fault(voice: Voice, model: Model) -> Problem | None:
+    """Say whether the model takes a voice of this length; nobody knows a link's."""
+    if voice.seconds is None or voice.key is None:
+        return None
+    name, limits = posixpath.basename(voice.key), model.voice
+    if limits.too_long(voice.seconds):
+        return Problem(
+            "VoiceTooLong",
+            f"“{name}” lasts {_beyond(voice.seconds, limits.max_seconds)} s; a voice for {model.name} may last "
+            f"{limits.describe_longest()}.",
+            "Cut it, or split it into several files: each becomes a video.",
+            limit=f"{limits.max_seconds:g} s",
+            measured=f"{_beyond(voice.seconds, limits.max_seconds)} s",
+        )
+    if limits.too_short(voice.seconds):
+        return Problem(
+            "VoiceTooShort",
+            f"“{name}” lasts {voice.seconds:g} s; a voice for {model.name} must last {limits.describe_shortest()}.",
+            "Use a longer voice, or another model.",
+            limit=f"{limits.min_seconds:g} s",
+            measured=f"{voice.seconds:g} s",
+        )
+    return None
+
+
+def _beyond(value: float, limit: float) -> str:
+    """Return a value beside a limit with as many decimals as it takes to tell them apart."""
+    return next((t for d in range(1, 6) if float(t := f"{value:.{d}f}") != limit), f"{value:g}")
 
 
 def _choose(gathered: Gathered, settings: _Settings, lookup: Lookup, inputs: Inputs) -> _Chosen | Match:
@@ -417,7 +479,7 @@ def _choose(gathered: Gathered, settings: _Settings, lookup: Lookup, inputs: Inp
     own, folder = settings.own, settings.folder
     if own and own.image_url:
         return _by_settings(own.image_url, gathered.jsons[0].key, "own_settings", lookup, inputs)
-    same = _without_twins(list(_same_name(lookup)), lookup)
+    same = _without_twins(lookup.same_name(), lookup)
     if len(same) == 1:
         return _Chosen(inputs, same[0], None, "same_name")
     if len(same) > 1:
@@ -434,12 +496,6 @@ def _choose(gathered: Gathered, settings: _Settings, lookup: Lookup, inputs: Inp
         key = _newest(gathered.folder_settings).key
         return _by_settings(folder.image_url, key, "folder_settings", lookup, inputs)
     return _only_image(gathered, lookup, inputs)
-
-
-def _same_name(lookup: Lookup) -> tuple[Upload, ...]:
-    """Return the portraits of the job's name; a converted picture beside an unreadable one answers the refusal."""
-    same = _by_key(lookup.same_name())
-    return tuple(f for f in same if f.name.kind is Kind.PORTRAIT) or same
 
 
 def _by_settings(image_url: str, json_key: str, chosen_by: str, lookup: Lookup, inputs: Inputs) -> _Chosen | Match:
@@ -484,7 +540,8 @@ def _only_image(gathered: Gathered, lookup: Lookup, inputs: Inputs) -> _Chosen |
             f"Waiting for the folder to be quiet for {gathered.settle_seconds:g} s before a picture of it is chosen."
         )
         return Waiting(inputs, message=message, again_at=quiet_at)
-    if pictures.count > 1:
+    only = _only(pictures, lookup)
+    if only is None and pictures.count > 1:
         return Waiting(
             inputs,
             Problem(
@@ -493,9 +550,11 @@ def _only_image(gathered: Gathered, lookup: Lookup, inputs: Inputs) -> _Chosen |
                 f"Give the right one the name {base} before its extension, or write its name into {base}.json or "
                 f"{RESERVED_NAME}.json as input.image_url.",
             ),
-            candidates=_candidates(pictures.uploads, pictures.count),
+            candidates=Candidates(tuple(sorted(pictures.keys)), pictures.count),
         )
-    return _Chosen(inputs, pictures.uploads[0], None, "only_image")
+    if only is None:  # it went at this very moment; its event is on its way
+        return Waiting(inputs, message=_BEING_READ)
+    return _Chosen(inputs, only, None, "only_image")
 
 
 # ---------------------------------------------------------------------- small things
@@ -505,15 +564,32 @@ def _problem(
     return ProblemError(Problem(code, message, what_to_do, limit=limit, measured=measured))
 
 
-def _without_twins(uploads: list[Upload], lookup: Lookup) -> list[Upload]:
+def _without_twins(uploads: tuple[Upload, ...], lookup: Lookup) -> list[Upload]:
     """Take files of equal bytes, whose keys differ in their Unicode form only, for one: a Mac's sync makes such."""
-    kept: dict[tuple[str, str | None], Upload] = {}
-    for upload in uploads:
+    kept: dict[tuple[str, str], Upload] = {}
+    for upload in _by_key(uploads):
         twins = [f for f in uploads if f.key != upload.key and _same_but_form(f, upload)]
         facts = lookup.facts(upload) if twins else None
         content = facts.sha256 if facts and facts.sha256 else upload.key
         kept.setdefault((upload.name.name + upload.name.suffix, content), upload)
     return list(kept.values())
+
+
+def _without_twin_jsons(jsons: tuple[Upload, ...]) -> tuple[Upload, ...]:
+    """Take settings JSONs of equal text for one: their keys differ in Unicode form, or in the case of the suffix."""
+    first = jsons[:1]
+    return first if all(f.text is not None and f.text == first[0].text for f in jsons) else jsons
+
+
+def _only(pictures: Pictures, lookup: Lookup) -> Upload | None:
+    """Return the one picture that a folder has; in both Unicode forms of its name it is one all the same."""
+    first = pictures.keys[0]
+    if pictures.count == 1:
+        return lookup.named(first)
+    if pictures.count > len(pictures.keys) or not all(same_key(key, first) for key in pictures.keys):
+        return None
+    one = _without_twins(lookup.forms(first), lookup)
+    return one[0] if len(one) == 1 else None
 
 
 def _same_but_form(one: Upload, other: Upload) -> bool:

@@ -1,4 +1,4 @@
-"""Every refusal and failure: its code, words, limit, measured value and way out; and redaction of others' words.
+"""Every problem of a file or a job: its code, words, limit, measured value and way out; and redaction of others' words.
 
 Problems of files are made where they are measured (the media layer), those of settings in `settings`. What the
 provider says, and what befalls a task, is put into words here.
@@ -44,7 +44,7 @@ class Problem:
     request_id: str | None = None
 
 
-class ProblemError(ValueError):
+class ProblemError(Exception):
     """Something about a file or a setting is wrong and its owner must mend it; carries the `Problem`."""
 
     def __init__(self, problem: Problem) -> None:

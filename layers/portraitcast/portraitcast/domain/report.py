@@ -117,6 +117,7 @@ def _voice(voice: Voice | None) -> Report | None:
         "bytes": voice.bytes,
         "seconds": voice.seconds,
         "type": voice.type,
+        "changes": list(voice.changes),
     }
 
 
@@ -132,6 +133,7 @@ def _portrait(portrait: Portrait | None) -> Report | None:
         "width": portrait.width,
         "height": portrait.height,
         "type": portrait.type,
+        "changes": list(portrait.changes),
         "chosen_by": portrait.chosen_by,
     }
 

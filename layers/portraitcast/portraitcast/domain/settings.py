@@ -9,10 +9,9 @@ from __future__ import annotations
 import json
 import re
 import unicodedata
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Final, NoReturn
+from typing import TYPE_CHECKING, Final, NoReturn
 from urllib.parse import urlsplit
 
 from portraitcast.domain.models import (
@@ -28,6 +27,9 @@ from portraitcast.domain.models import (
 )
 from portraitcast.domain.problems import NAME_MAX, Problem, ProblemError, controls, plain, scrub, show_link
 from portraitcast.domain.uploads import KEY_MAX_BYTES, PORTRAIT_SUFFIXES, is_hidden
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 SETTINGS_MAX_BYTES: Final = 64 * 1024  # ours: a settings JSON is some hundred bytes
 LINK_MAX_CHARS: Final = 2048  # ours: a link in a settings JSON; the longest that is safe everywhere on its way
@@ -110,7 +112,7 @@ def parse_settings(
     data
         The object's bytes: UTF-8, with or without a byte order mark, at most `SETTINGS_MAX_BYTES`.
     key
-        The object's key: its last part is named in every refusal, its folder is where names in the JSON begin.
+        The object's key: its last part is named in every problem, its folder is where names in the JSON begin.
     folder_defaults
         True for a folder's ``settings.json``, which may hold neither ``audio_url`` nor boxes.
     deployments
@@ -188,7 +190,7 @@ def effective(
     picture_size
         Width and height of the portrait in pixels; None where it is a link that we never fetch.
     own_key, folder_key
-        Keys of the two JSONs, to name them in a refusal.
+        Keys of the two JSONs, to name them in a problem.
     default_model, deployments
         The stack's default model, and the names of dedicated deployments with the models that they run.
 

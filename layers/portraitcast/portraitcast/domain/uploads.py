@@ -13,13 +13,16 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from portraitcast.domain.problems import Problem
+from portraitcast.domain.problems import Problem  # noqa: TC001  # what is stored is read back by its fields' types
 
 KEY_MAX_BYTES: Final = 1024  # Amazon S3, "Naming Amazon S3 objects": UTF-8 bytes of an object key
-VOICE_SUFFIXES: Final = frozenset({".mp3", ".wav"})
-OTHER_SOUND_SUFFIXES: Final = frozenset({".m4a", ".aac", ".ogg", ".opus", ".flac", ".wma", ".aiff", ".amr"})
-PORTRAIT_SUFFIXES: Final = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp"})
-OTHER_PICTURE_SUFFIXES: Final = frozenset({".heic", ".heif", ".avif", ".gif", ".tif", ".tiff"})
+VOICE_SUFFIXES: Final = frozenset(
+    {".mp3", ".wav", ".m4a", ".m4b", ".aac", ".ogg", ".oga", ".opus", ".flac", ".wma", ".aif", ".aiff", ".aifc", ".amr"}
+    | {".caf", ".3gp", ".webm", ".weba", ".mka", ".mp4", ".mov"}
+)
+PORTRAIT_SUFFIXES: Final = frozenset(
+    {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".heic", ".heif", ".avif", ".gif", ".tif", ".tiff"}
+)
 SETTINGS_SUFFIX: Final = ".json"
 RESERVED_NAME: Final = "settings"
 LONGEST_OUTPUT_SUFFIX: Final = ".json"
@@ -28,28 +31,22 @@ SYSTEM_FOLDERS: Final = frozenset(
     {"@eadir", "#recycle", "#snapshot", "@recycle", "@recently-snapshot", "@sharebin", "@tmp", "$recycle.bin"}
     | {"system volume information", "lost+found", "__macosx", "recycler", "network trash folder", "temporary items"}
 )
+ASSET_FRESH_SECONDS: Final = 20 * 86_400.0  # the work bucket keeps assets for 30 days (template.yaml, WorkBucket)
 _WAY_OUT: Final = "send the key of an object that is there."
 
 
 class Kind(StrEnum):
-    """What a file is for, judged by its key alone."""
+    """What a file is for, judged by its key alone; the content says which sound or picture it is."""
 
     VOICE = "voice"
-    OTHER_SOUND = "other sound"
     PORTRAIT = "portrait"
-    OTHER_PICTURE = "other picture"
     JOB_SETTINGS = "settings of a job"
     FOLDER_SETTINGS = "settings of a folder"
 
     @property
-    def is_sound(self) -> bool:
-        """Whether a file of this kind makes a job."""
-        return self in {Kind.VOICE, Kind.OTHER_SOUND}
-
-    @property
-    def is_picture(self) -> bool:
-        """Whether a file of this kind counts as an image of its folder."""
-        return self in {Kind.PORTRAIT, Kind.OTHER_PICTURE}
+    def is_settings(self) -> bool:
+        """Whether it is a settings JSON, which is read here; media are read by prepare."""
+        return self in {Kind.JOB_SETTINGS, Kind.FOLDER_SETTINGS}
 
 
 class NoKeyError(ValueError):
@@ -106,6 +103,11 @@ def nfc(text: str) -> str:
     return unicodedata.normalize("NFC", text)
 
 
+def nfd(text: str) -> str:
+    """Return a key, or a part of one, in Unicode normal form D, as a Mac's file system has it."""
+    return unicodedata.normalize("NFD", nfc(text))
+
+
 def short_hash(text: str) -> str:
     """Return the first 32 hex digits of the SHA-256 of `text`: raw names are too long for a sort key and not ASCII."""
     return hashlib.sha256(text.encode()).hexdigest()[:32]
@@ -127,23 +129,24 @@ def classify(key: str) -> Name | None:
 
 
 def is_hidden(key: str) -> bool:
-    """Say whether any part of a key begins with a dot, or is a folder that systems make for themselves."""
+    """Say whether any part of a key begins with a dot, or is a folder that systems make for themselves.
+
+    ``.`` and ``..`` are no hidden folders: a program that joined paths wrote them, and its files are to be made.
+    """
     *folders, base = key.split("/")
-    return base.startswith(".") or any(f.startswith(".") or f.lower() in SYSTEM_FOLDERS for f in folders)
+    return base.startswith(".") or any(_is_hidden_folder(folder) for folder in folders)
+
+
+def _is_hidden_folder(folder: str) -> bool:
+    return folder.lower() in SYSTEM_FOLDERS or (folder.startswith(".") and folder not in {".", ".."})
 
 
 def _kind(suffix: str, base: str) -> Kind | None:
     if suffix == SETTINGS_SUFFIX:
         return Kind.FOLDER_SETTINGS if base == RESERVED_NAME else Kind.JOB_SETTINGS
-    for kind, suffixes in (
-        (Kind.VOICE, VOICE_SUFFIXES),
-        (Kind.OTHER_SOUND, OTHER_SOUND_SUFFIXES),
-        (Kind.PORTRAIT, PORTRAIT_SUFFIXES),
-        (Kind.OTHER_PICTURE, OTHER_PICTURE_SUFFIXES),
-    ):
-        if suffix in suffixes:
-            return kind
-    return None
+    if suffix in VOICE_SUFFIXES:
+        return Kind.VOICE
+    return Kind.PORTRAIT if suffix in PORTRAIT_SUFFIXES else None
 
 
 def same_key(one: str, other: str) -> bool:
@@ -157,6 +160,19 @@ def _comparable(key: str) -> tuple[str, str]:
 
 
 @dataclass(frozen=True, slots=True)
+class Asset:
+    """What prepare has made of an upload: an object of the work bucket, passed on in the upload's place.
+
+    `type` is its Content-Type, `sha256` that of its own bytes.
+    """
+
+    key: str
+    sha256: str
+    bytes: int
+    type: str
+
+
+@dataclass(frozen=True, slots=True)
 class Facts:
     """What reading one version of a voice or a picture found; `problem` says why it won't do.
 
@@ -167,9 +183,17 @@ class Facts:
     type
         What the content is ("wav", "jpeg"), whatever the file is called.
     seconds
-        Of a voice.
+        Of a voice: decoded samples divided by their rate.
     width, height
         Of a picture, pixels as people see it.
+    changes
+        What was done to it, in words.
+    plain
+        Whether the upload can be passed on as it is, byte for byte.
+    asset
+        What is passed on instead; of a plain picture, a smaller one for models that take no larger.
+    read_at
+        When it was read (epoch seconds): the work bucket forgets assets.
     """
 
     sha256: str | None = None
@@ -177,7 +201,15 @@ class Facts:
     seconds: float | None = None
     width: int | None = None
     height: int | None = None
+    changes: tuple[str, ...] = ()
+    plain: bool = True
+    asset: Asset | None = None
     problem: Problem | None = None
+    read_at: float = 0.0
+
+    def is_fresh(self, now: float) -> bool:
+        """Say whether the asset is still there, long enough for a task to fetch it."""
+        return self.asset is None or now - self.read_at < ASSET_FRESH_SECONDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,17 +227,19 @@ class Upload:
     noticed_at
         When we noticed this version (epoch seconds): with a backlog this is the time that counts for quiet periods.
     sequencer
-        S3's order of events of one key, "" when the file was found without an event.
+        S3's order of events of one key; "" when the bucket was asked, and its event is still to come or lost.
     deleted
         The deleted marker: kept a while so that an older event, delivered late, doesn't bring the file back.
     unread
         A settings JSON that is noted and not read yet.
     text
         The content of a settings JSON that was read; None for media, and for what is too big or no UTF-8.
-    facts
-        What reading a voice or a picture found; None until then.
+    facts, asked_at
+        What reading a voice or a picture found, None until then; and when prepare was asked to read it (epoch).
     refused
         A second voice of a job that was already sent: told once, then left alone.
+    repeats
+        How often the same bytes were uploaded again where versions have no ids to tell that.
     """
 
     name: Name
@@ -218,7 +252,9 @@ class Upload:
     unread: bool = False
     text: str | None = None
     facts: Facts | None = None
+    asked_at: float = 0.0
     refused: bool = False
+    repeats: int = 0
 
     @property
     def key(self) -> str:
@@ -228,7 +264,9 @@ class Upload:
     @property
     def tag(self) -> str:
         """What tells one upload from another: key and version, or ETag where versions have no ids."""
-        return f"{self.key}\n{self.version if self.version != 'null' else self.etag or 'null'}"
+        if self.version != "null":
+            return f"{self.key}\n{self.version}"
+        return f"{self.key}\n{self.etag or 'null'}" + (f"#{self.repeats}" if self.repeats else "")
 
     def is_same_version(self, other: Upload) -> bool:
         """Say whether two are the same object, as far as S3 tells objects apart."""
@@ -236,7 +274,17 @@ class Upload:
             return self.deleted and other.deleted
         if self.version != other.version:
             return False
-        return self.version != "null" or not (self.etag and other.etag) or self.etag == other.etag
+        return self.version != "null" or self.etag == other.etag
+
+    def follows(self, known: Upload) -> bool:
+        """Say whether the order of two uploads' events is known: S3 told of both, and none was deleted in between."""
+        return bool(self.sequencer and known.sequencer) and not known.deleted
+
+    def has_bytes_of(self, known: Upload) -> bool:
+        """Say whether another version surely has the bytes of one that was read: S3 gives equal bytes one ETag."""
+        read = known.facts is not None and known.facts.problem is None and known.facts.is_fresh(self.noticed_at)
+        same = bool(self.etag) and (self.etag, self.bytes) == (known.etag, known.bytes)
+        return read and same and not (self.deleted or known.deleted)
 
     def is_older_event_than(self, known: Upload) -> bool:
         """Say whether S3 ordered this event before the known one; without both sequencers nobody can tell.

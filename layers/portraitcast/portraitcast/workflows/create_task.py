@@ -20,7 +20,8 @@ from portraitcast.adapters.dashscope import (
     ThrottledError,
     UnknownOutcome,
 )
-from portraitcast.adapters.presign import LINK_SECONDS, LinkedObject
+from portraitcast.adapters.buckets import NO_VERSION
+from portraitcast.adapters.presign import CONTENT_TYPES, LINK_SECONDS, LinkedObject
 from portraitcast.domain.account import Account, KnownTask, OpenCreate, next_beijing_day
 from portraitcast.domain.job import Job, PortraitCheck, Status, Task
 from portraitcast.domain.models import Boxes
@@ -75,13 +76,18 @@ class Progress:
 
 
 @dataclass(frozen=True, slots=True)
+class Created:
+    """The job's task was created."""
+
+
+@dataclass(frozen=True, slots=True)
 class Blocked:
     """Nothing can be sent now; `until` is when time alone changes that (epoch), None if only an event does."""
 
     until: float | None = None
 
 
-Outcome: TypeAlias = Progress | Blocked
+Outcome: TypeAlias = Created | Progress | Blocked
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,10 +274,10 @@ class CreateTask:
         if ends_at - now < CREATE_SECONDS:
             self._end_check(order.job)
             return Progress()
-        job = order.job.start_create(now)
+        job = order.job.start_create()
         create = OpenCreate(job.id, job.attempt, order.model.name, now, ends_at + LEASE_MARGIN, order.fee)
         account = account.begin_create(create, self._service.key_mark())
-        job, _ = self._table.save(job, was=order.job, account=account)
+        job, begun = self._table.save(job, was=order.job, account=account)
         log.info("create is sent", extra={"job": job.id, "attempt": job.attempt})
         try:
             answer = self._service.create(
@@ -290,11 +296,18 @@ class CreateTask:
                 self._unknown(job, answer)
             else:
                 known = KnownTask(answer.task_id, order.model.name, now, self._clock(), account.key_mark)
-                self._accept(job, Task(answer.task_id, now, order.expected), known, adopted=False)
+                task = Task(answer.task_id, now, order.expected)
+                self._accept(job, task, known, adopted=False, read=(job, begun) if begun else None)
+                return Created()
         return Progress()
 
-    def _accept(self, job: Job, task: Task, known: KnownTask, *, adopted: bool) -> None:
-        """The task is paid: store its id, start its execution, publish. Each step can be repeated."""
+    def _accept(
+        self, job: Job, task: Task, known: KnownTask, *, adopted: bool, read: tuple[Job, Account] | None = None
+    ) -> None:
+        """The task is paid: store its id, start its execution, publish. Each step can be repeated.
+
+        `read` is the job and the account as they were written a moment ago.
+        """
 
         def accept(current: Job, account: Account) -> tuple[Job, Account] | None:
             if current.status is not Status.CREATING or current.attempt != job.attempt:
@@ -304,7 +317,7 @@ class CreateTask:
             settled = account.settle_create(known).close_breaker(current.id)
             return current.accept(task, self._clock(), adopted=adopted), settled
 
-        changed = self._table.update_both(job.id, accept, tasks=(task.id,))
+        changed = self._table.update_both(job.id, accept, tasks=(task.id,), known=read)
         if changed is None:
             return
         log.info("task is accepted", extra={"job": job.id, "attempt": job.attempt, "task": task.id})
@@ -434,7 +447,7 @@ class CreateTask:
             self._queue.send({"held": True})
         if changed.job.follow_up and not changed.job.at_provider:
             self._queue.send({"reconcile": changed.job.id})  # new files came while it was being sent
-        self._publish.job(changed.job, changed.account)
+        self._publish.job(changed.job, self._publish.turn(changed.job, changed.account))
 
 
 def _befalls_all(order: _Order, error: JobRefusedError, account: Account) -> bool:
@@ -464,20 +477,28 @@ class _SignedLinks:
     def both(self) -> tuple[str, str]:
         """Return the links to the portrait and to the voice."""
         if not self._signed:
-            ours = [LinkedObject(f.key, f.version or "", f.type or "") for f in self._inputs if f.key and not f.link]
+            ours = [_linked(file) for file in self._inputs if not file.link]
             signed = iter(self._links.sign(*ours)) if ours else iter(())
             self._signed = [file.link or next(signed) for file in self._inputs]
         image, audio = self._signed
         return image, audio
 
 
+def _linked(file: Voice | Portrait) -> LinkedObject:
+    """Return the object that is passed on: the upload's very version, or its asset."""
+    if file.asset is not None:
+        return LinkedObject(file.asset.key, NO_VERSION, file.asset.type, is_asset=True)
+    return LinkedObject(file.key or "", file.version or NO_VERSION, CONTENT_TYPES[file.type or ""])
+
+
 def _check_keys(order: _Order) -> tuple[str, str]:
     """Return under what a passed and a refused check are remembered; "" for a link, whose content nobody knows.
 
-    A pass by content, for fifty voices one check; a refusal for that upload only, so that dropping it again tries again.
+    A pass by content, for fifty voices one check; a fault for that upload only, so that dropping it again tries again.
     """
     portrait, model = order.portrait, order.model
     if not portrait.sha256:
         return "", ""
     how = f"{model.check_model}#{order.settings.ratio if model.takes_boxes else ''}"
-    return f"{portrait.sha256}#{how}", f"{short_hash(str(portrait.key))}#{portrait.version}#{portrait.etag}#{how}"
+    content = portrait.asset.sha256 if portrait.asset else portrait.sha256
+    return f"{content}#{how}", f"{short_hash(str(portrait.key))}#{portrait.version}#{portrait.etag}#{how}"

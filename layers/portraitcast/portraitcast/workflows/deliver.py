@@ -24,16 +24,18 @@ if TYPE_CHECKING:
     from portraitcast.adapters.buckets import Results, StoredVideo
     from portraitcast.adapters.dashscope import DashScope, ProviderTask
     from portraitcast.adapters.download import Fetched
-    from portraitcast.adapters.executions import Executions
+    from portraitcast.adapters.executions import ExecutionHistory
     from portraitcast.adapters.jobs_table import JobsTable
     from portraitcast.adapters.queues import Queue
     from portraitcast.domain.account import Account
+    from portraitcast.domain.polling import Pace
     from portraitcast.domain.problems import Problem
     from portraitcast.workflows.monitor import PollBounds
     from portraitcast.workflows.publish import Publish
 
 log = logging.getLogger(__name__)
 
+PUT_TRIES: Final = 5  # of putting a video while something else is put under its name
 LENGTH_MARGIN: Final = 0.5  # s; an adopted video must be as long as the voice
 BROKEN_WAIT: Final = 5.0  # s; doubled with each execution that broke
 RETRY_WAIT: Final = 60.0  # most seconds until a video that couldn't be brought is tried again
@@ -42,10 +44,11 @@ TIMEOUT_CODE: Final = "InternalError.Timeout"  # Model Studio: no result three h
 
 @dataclass(frozen=True, slots=True)
 class EndedExecution:
-    """An execution that ended FAILED, TIMED_OUT or ABORTED, as Step Functions' event tells: its name and its input."""
+    """An execution that ended FAILED, TIMED_OUT or ABORTED, as Step Functions' event tells; `state` is its input."""
 
     status: str
     name: str
+    arn: str
     state: Execution
 
 
@@ -58,7 +61,7 @@ class Deliver:
         results: Results,
         service: DashScope,
         queue: Queue,
-        executions: Executions,
+        history: ExecutionHistory,
         publish: Publish,
         bounds: PollBounds,
         *,
@@ -69,7 +72,7 @@ class Deliver:
         self._results = results
         self._service = service
         self._queue = queue
-        self._executions = executions
+        self._history = history
         self._publish = publish
         self._bounds = bounds
         self._extra_video_hosts = extra_video_hosts
@@ -132,8 +135,8 @@ class Deliver:
 
     def _release_slot(self, job: Job) -> None:
         """Release the task's slot and wake submit, so that the next job starts at once."""
-        before, after = self._table.update_account(lambda account: account.release_slot(job.owner))
-        if before != after:
+        # The slot first, then the queue: who comes into the queue meanwhile finds the slot free.
+        if self._table.release_slot(job.owner) and self._table.queue(job.inputs.model, 1):
             self._queue.send({"wake": True})
 
     def _lost_sight(self, job: Job, state: Execution) -> Execution:
@@ -145,8 +148,8 @@ class Deliver:
                     return account
                 return account.release_slot(job.owner).notify(
                     "a task is out of sight",
-                    f"The video service doesn't know task {state.task} of {job.name}. If its key was changed, its tasks "
-                    "can't be seen with the new one. The job is polled until the task's 24 h are over.",
+                    f"The video service doesn't know task {state.task} of {job.name}. If its key was changed, its "
+                    "tasks can't be seen with the new one. The job is polled until the task's 24 h are over.",
                 )
 
             before, after = self._table.update_account(release)
@@ -161,9 +164,9 @@ class Deliver:
             if state.no_link < BELIEVED_AFTER:
                 return state.again(2 * self._bounds.least)
             return self._fail(job, state, problems.no_video_link(task.task_id, task.request_id), task)
-        there = self._results.video(job.video_key)
+        there = self._results.video(job.video_key) if job.video is not None else None
         if there is not None and there.mark == job.video_mark and there.video is not None:
-            return self._done(job, state, task, there.video)  # it was put, and the function died before it could say so
+            return self._done(job, there.video, state, task)  # put by a call that died before it could say so
         try:
             with fetched(task.video_url, extra_hosts=self._extra_video_hosts) as video:
                 if job.adopted and not _fits(job, video):
@@ -174,33 +177,35 @@ class Deliver:
             return self._not_fetched(job, state, task, str(error))
         if delivered is None:
             return self._finish(self._table.job(job.id), state)
-        return self._done(job, state, task, delivered)
+        return self._done(*delivered, state, task)
 
-    def _put(self, job: Job, fetched_video: Fetched, there: StoredVideo | None) -> Video | None:
+    def _put(self, job: Job, brought: Fetched, there: StoredVideo | None) -> tuple[Job, Video] | None:
         """Put the video in place of the one that was there; None if the job has got on meanwhile.
 
         The job is read once more right before, and the PUT is conditional: an old video never replaces a newer one.
         """
-        current = self._table.job(job.id)
-        if current is None or (current.status, current.attempt) != (Status.RENDERING, job.attempt):
-            return None
-        found = fetched_video.video
+        found = brought.video
         video = Video(
             key=job.video_key,
             bytes=found.bytes,
             seconds=round(found.seconds, 3),
             width=found.width,
             height=found.height,
-            sha256=fetched_video.sha256,
+            sha256=brought.sha256,
         )
-        try:
-            self._results.put_video(video, job.id, job.video_mark, fetched_video.file, over=there)
-        except ConflictError:
-            there = self._results.video(job.video_key)
-            if there is not None and there.mark == job.video_mark and there.video is not None:
-                return there.video  # another call of this very delivery was quicker
-            raise FetchError("something else was put under the video's name at the same moment") from None
-        return video
+        for _ in range(PUT_TRIES):
+            current = self._table.job(job.id)
+            if current is None or not _is_mine(current, job):
+                return None
+            try:
+                self._results.put_video(video, job.id, job.video_mark, brought.file, over=there)
+            except ConflictError:
+                there = self._results.video(job.video_key)
+                if there is not None and there.mark == job.video_mark and there.video is not None:
+                    return current, there.video  # another call of this very delivery was quicker
+                continue
+            return current, video
+        raise FetchError("something else is put under the video's name again and again")
 
     def _not_fetched(self, job: Job, state: Execution, task: ProviderTask, why: str) -> Execution:
         log.warning("video could not be brought", extra={"job": job.id, "detail": why})
@@ -210,7 +215,7 @@ class Deliver:
         later = replace(state, fetch_tries=tries, fetch_error=why[:300])
         return later.again(min(self._bounds.least * 2**tries, RETRY_WAIT))
 
-    def _done(self, job: Job, state: Execution, task: ProviderTask, video: Video) -> Execution:
+    def _done(self, job: Job, video: Video, state: Execution, task: ProviderTask) -> Execution:
         seconds = task.video_seconds or video.seconds
 
         def done(current: Job) -> Job | None:
@@ -220,19 +225,16 @@ class Deliver:
             cost = settings.definition.video_fee(seconds, settings.parameters)
             return current.deliver(video, _with_times(current.task, task, state), cost, self._clock())
 
-        written = self._table.update(job.id, done)
-        if written is not None:
-            self._learn(written, task)
+        written = self._table.update(job.id, done, known=job, pace=self._learnt(job, task))
         return self._finish(written or self._table.job(job.id), state)
 
-    def _learn(self, job: Job, task: ProviderTask) -> None:
-        """Remember what the task took, for polling the next ones."""
-        seconds, settings = job.voice_seconds, job.inputs.settings
-        if not seconds or settings is None or not (task.scheduled_time and task.end_time):
-            return
+    def _learnt(self, job: Job, task: ProviderTask) -> tuple[str, Pace] | None:
+        """Return a model's pace after what this task took, for polling the next ones; None if it teaches nothing."""
+        if not job.voice_seconds or not (task.scheduled_time and task.end_time):
+            return None
         work = (task.end_time - task.scheduled_time).total_seconds()
-        if work > 0:
-            self._table.put_pace(settings.model, self._table.pace(settings.model).learn(seconds, work))
+        model = job.inputs.model
+        return (model, self._table.pace(model).learn(job.voice_seconds, work)) if work > 0 else None
 
     # ------------------------------------------------------------------ bad ends
     def _task_failed(self, job: Job, state: Execution, task: ProviderTask) -> Execution:
@@ -261,7 +263,7 @@ class Deliver:
 
     # ------------------------------------------------------------------ executions that ended where no Catch can see
     def ended(self, execution: EndedExecution) -> Execution:
-        """Take up a job whose execution ended FAILED, TIMED_OUT or ABORTED without telling anybody."""
+        """Take up a job whose execution ended FAILED, TIMED_OUT or ABORTED and was not caught."""
         state = execution.state
         job = self._table.job(state.job)
         if job is None or job.attempt != state.attempt or job.status is not Status.RENDERING:
@@ -277,14 +279,14 @@ class Deliver:
 
     def _broken(self, job: Job, execution: EndedExecution) -> Execution:
         """Have the task monitored anew, later each time, and tell the operator why the execution broke."""
-        cause = self._executions.cause(execution.name) or "its history names no cause"
+        cause = self._history.cause(execution.arn) or "its history names no cause"
         log.warning("its cause", extra={"job": job.id, "detail": cause})
         after = BROKEN_WAIT * 2 ** min(execution.state.execution, 10)
         self._queue.send({"reconcile": job.id}, after=after)
         self._publish.operator(
             "an execution broke",
-            f"Execution {execution.name} of {job.name} ended {execution.status}: {cause}\n\nNo job is lost: its task is "
-            "monitored anew.",
+            f"Execution {execution.name} of {job.name} ended {execution.status}: {cause}\n\nNo job is lost: its task "
+            "is monitored anew.",
         )
         return execution.state.finish()
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Final
 
-from portraitcast.adapters.queues import MAX_DELAY
 from portraitcast.domain.job import Job, Status
 from portraitcast.errors import ConflictError, PortraitcastError
-from portraitcast.workflows.create_task import CHECK_SECONDS, CREATE_SECONDS, Blocked, Outcome, Progress
+from portraitcast.workflows.create_task import CHECK_SECONDS, CREATE_SECONDS, Blocked, Created, Outcome, Progress
 from portraitcast.workflows.reconcile_create import Later, Underway
 
 if TYPE_CHECKING:
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
     from portraitcast.workflows.ingest import Ingest
     from portraitcast.workflows.publish import Publish
     from portraitcast.workflows.reconcile_create import ReconcileCreate
+    from portraitcast.workflows.wake import Wake
 
 log = logging.getLogger(__name__)
 
@@ -41,10 +41,10 @@ class Dispatch:
         create_task: CreateTask,
         reconcile_create: ReconcileCreate,
         queue: Queue,
+        wake: Wake,
         publish: Publish,
         *,
         max_tasks_in_flight: int,
-        models: tuple[str, ...],
         clock: Callable[[], float],
     ) -> None:
         self._table = table
@@ -53,9 +53,9 @@ class Dispatch:
         self._create_task = create_task
         self._reconcile_create = reconcile_create
         self._queue = queue
+        self._wake = wake
         self._publish = publish
         self._max_tasks_in_flight = max_tasks_in_flight
-        self._models = models
         self._clock = clock
 
     def run(self, ends_at: float) -> None:
@@ -68,15 +68,9 @@ class Dispatch:
                 continue  # somebody else has got on: look again
             if isinstance(outcome, Blocked):
                 if outcome.until is not None:
-                    self._wake_at(outcome.until)
+                    self._wake.at(outcome.until)
                 return
-        self._queue.send({"wake": True})
-
-    def _wake_at(self, at: float) -> None:
-        now = self._clock()
-        at = min(at, now + MAX_DELAY)  # no timer reaches further: whom it wakes too early sets the next one
-        if self._table.claim_wake(at, now):
-            self._queue.send({"wake": True}, after=at - now)
+        self._wake.now()
 
     # ------------------------------------------------------------------ the next thing to do
     def _step(self, ends_at: float, passed: set[str]) -> Outcome:
@@ -104,11 +98,11 @@ class Dispatch:
     def _send_oldest(self, account: Account, ends_at: float, passed: set[str]) -> Outcome:
         """Send the oldest job that is ready, of the first model that has a free slot."""
         blocked = Blocked()
-        for model in self._models:
+        for model in account.models:
             if account.in_flight(model) >= self._max_tasks_in_flight:
                 continue
             outcome = self._send_oldest_of(model, account, ends_at, passed)
-            if isinstance(outcome, Progress):
+            if isinstance(outcome, Created | Progress):
                 return outcome
             blocked = _sooner(blocked, outcome)
         return blocked
@@ -121,7 +115,7 @@ class Dispatch:
             ready = [entry for entry in page if entry.ready_at <= self._clock() and entry.job not in passed]
             later = [entry.ready_at for entry in page if entry.ready_at > self._clock()]
             blocked = _sooner(blocked, Blocked(min(later, default=None)))
-            # While the account is in trouble, the job that met it least often is tried: one bad job can't hold the rest.
+            # While the account is in trouble, the job that met it least often is tried: one bad job stops no other.
             for entry in sorted(ready, key=lambda e: account.failures.get(e.job, 0)):
                 job = self._last_look(entry, passed)
                 if job is None:
@@ -129,7 +123,10 @@ class Dispatch:
                 if job.ready_at > self._clock():
                     blocked = _sooner(blocked, Blocked(job.ready_at))
                     continue
-                return self._send(job, account, ends_at, passed)
+                outcome = self._send(job, account, ends_at, passed)
+                alone = len(page) == 1 and account.models == (model,)
+                # With nothing else in the queue there is nothing to look for: what comes now has a wake-up of its own.
+                return Blocked() if isinstance(outcome, Created) and alone else outcome
             if len(page) < QUEUE_PAGE:
                 return blocked
             after = page[-1].key
@@ -177,7 +174,8 @@ class Dispatch:
         `cursor` is a model and its queue key, as an earlier message left it.
         """
         first, _, after = (cursor or "").partition(" ")
-        models = self._models[self._models.index(first) :] if first in self._models else self._models
+        all_models = self._table.account().models
+        models = all_models[all_models.index(first) :] if first in all_models else all_models
         for model in models:
             if (left := self._show_held_of(model, after or None, ends_at)) is not None:
                 self._queue.send({"held": True, "cursor": f"{model} {left}"})

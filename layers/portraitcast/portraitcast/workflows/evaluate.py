@@ -7,6 +7,7 @@ at once, at least one sees the other.
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
@@ -25,7 +26,7 @@ from portraitcast.domain.matching import (
 )
 from portraitcast.domain.problems import Problem
 from portraitcast.domain.uploads import Facts, Kind, Name, Upload, classify, same_key, short_hash
-from portraitcast.errors import ConflictError, NotFoundError, TryLaterError
+from portraitcast.errors import ConflictError, TryLaterError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from portraitcast.domain.account import Account
     from portraitcast.workflows.publish import Publish
     from portraitcast.workflows.read_upload import ReadUpload
+    from portraitcast.workflows.wake import Wake
 
 log = logging.getLogger(__name__)
 
@@ -62,6 +64,7 @@ class Evaluate:
         uploads: Uploads,
         results: Results,
         queue: Queue,
+        wake: Wake,
         reading: ReadUpload,
         publish: Publish,
         quiet: QuietPeriods,
@@ -72,37 +75,38 @@ class Evaluate:
         self._uploads = uploads
         self._results = results
         self._queue = queue
+        self._wake = wake
         self._reading = reading
         self._publish = publish
         self._quiet = quiet
         self._clock = clock
 
     # ------------------------------------------------------------------ one job
-    def job(self, job_id: str, name: Name | None = None) -> Job | None:
+    def job(self, job_id: str, name: Name | None = None) -> Job | None:  # noqa: C901  # one compare-and-swap, whole
         """Evaluate a job from what is there now; write and publish it if that changes it.
 
         Returns the job as it is now, or None when the files make none.
         """
+        asked: dict[str, Upload] = {}
         for _ in range(TRIES):
             files = self._table.job_files(job_id)
             about = name or (classify(files.job.stem + ".json") if files.job else None)
             if about is None or (files.job is None and not files.sounds and not files.jsons):
                 return None
             before = files.job
-            lookup = _Lookup(self._table, self._uploads, about, self._reading, self._clock())
+            lookup = _Lookup(self._table, self._uploads, about, self._reading, files.pictures, asked, self._clock())
             try:
-                job, sounds = self._without_second_voices(before, files.sounds)
+                job, sounds = self._without_second_voices(before, files.sounds, lookup)
                 gathered = self._gather(about, sounds, files.jsons, lookup)
                 found = match(gathered, lookup)
                 account = self._account_for(job, found)
                 after = self._apply(about, job, found, account)
                 if after is not None and after != job:
-                    after = self._save(after, was=job)
+                    after = self._table.save(after, was=job, read=lookup.to_keep())[0]
+                else:
+                    for upload in lookup.to_keep():
+                        self._table.keep_reading(upload)
             except ConflictError:
-                continue
-            except NotFoundError:
-                if lookup.last is not None:
-                    self._reading.look_again(lookup.last)
                 continue
             if after is None:
                 return None
@@ -114,18 +118,28 @@ class Evaluate:
             return after
         raise TryLaterError(f"job {job_id} is being changed by too many at once")
 
-    def _save(self, job: Job, *, was: Job | None) -> Job:
-        return self._table.save(job, was=was)[0]
-
     def _account_for(self, job: Job | None, found: Match) -> Account | None:
         """Read the account where a job comes into the queue: its report says why it waits there."""
-        return self._table.account() if isinstance(found, Ready) and (job is None or job.queue_key is None) else None
+        if not isinstance(found, Ready) or (job is not None and job.queue_key is not None):
+            return None
+        account, model = self._table.account(), found.inputs.model
+        if model in account.models:
+            return account
+        return self._table.update_account(lambda current: current.use_model(model))[1]
 
     def _publish_change(self, before: Job | None, after: Job, account: Account | None) -> None:
-        """Publish what changed just now; what somebody else changed a moment ago is being published by them."""
+        """Publish what changed just now, and have a job that came into the queue sent when it is ready.
+
+        What somebody else changed a moment ago is being published by them.
+        """
+        queued = (after.queue_key, after.ready_at) if after.queue_key else None
+        comes = queued is not None and (before is None or (before.queue_key, before.ready_at) != queued)
+        turn = self._publish.turn(after, account) if comes else None
         mine = before is None or after.revision != before.revision
         if mine or self._clock() - after.changed_at > PUBLISHING_SECONDS:
-            self._publish.job(after, account)
+            self._publish.job(after, turn)
+        if comes:
+            self._wake.at(after.ready_at, alone=turn is not None and (turn.place, turn.of) == (1, 1))
 
     def _gather(self, name: Name, sounds: tuple[Upload, ...], jsons: tuple[Upload, ...], lookup: _Lookup) -> Gathered:
         folder = lookup.folder
@@ -143,7 +157,7 @@ class Evaluate:
 
     # ------------------------------------------------------------------ a second voice
     def _without_second_voices(
-        self, job: Job | None, sounds: tuple[Upload, ...]
+        self, job: Job | None, sounds: tuple[Upload, ...], lookup: _Lookup
     ) -> tuple[Job | None, tuple[Upload, ...]]:
         """Leave out second voices of a job that was sent; one that is new is refused, and the job says so."""
         sounds = tuple(sound for sound in sounds if not sound.refused)
@@ -154,19 +168,11 @@ class Evaluate:
             return job, sounds
         kept = []
         for sound in sounds:
-            if sound.key == voice.key or sound.name.kind is not Kind.VOICE or self._is_twin(job, sound):
+            if sound.key == voice.key or _is_twin(job, sound, lookup):
                 kept.append(sound)
             else:
                 job = self._refuse_second_voice(job, sound)
         return job, tuple(kept)
-
-    def _is_twin(self, job: Job, sound: Upload) -> bool:
-        """Say whether a sound is the job's own voice under the other Unicode form of its name."""
-        voice = job.inputs.voice
-        if voice is None or voice.key is None or not same_key(voice.key, sound.key) or voice.bytes != sound.bytes:
-            return False
-        facts = self._reading.facts(sound)
-        return facts is not None and facts.sha256 is not None and facts.sha256 == voice.sha256
 
     def _refuse_second_voice(self, job: Job, sound: Upload) -> Job:
         first = job.inputs.voice.key if job.inputs.voice else None
@@ -175,9 +181,8 @@ class Evaluate:
             f"{sound.key} was refused: {first} of the same name was sent already.",
             "Give the second voice another name, or delete the first one and drop the second again.",
         )
-        told = self._save(job.refuse_upload(problem, self._clock()), was=job)
-        self._table.keep_reading(replace(sound, refused=True))
-        return told
+        sound = replace(sound, refused=True)
+        return self._table.save(job.refuse_upload(problem, self._clock()), was=job, read=(sound,))[0]
 
     # ------------------------------------------------------------------ what a match does to a job
     def _apply(self, name: Name, job: Job | None, found: Match, account: Account | None) -> Job | None:
@@ -195,18 +200,22 @@ class Evaluate:
             return self._again(job, found, now, held) if fresh else self._seen(job)
         if job.status is Status.REJECTED and identity_of(found.inputs) == job.identity:
             return self._seen(job)  # a repeated event is never another try
+        if job.status is Status.REJECTED and isinstance(found, Waiting) and found.being_read:
+            return job.await_reading()  # whether it is another try shows when the file is read
         if self._is_made_already(job, found):
             return job.confirm(found.inputs, identity_of(found.inputs), fingerprint_of(found.inputs), now)
         return self._taken_up(job, found, now) or _evaluated(job, found, now, held)
 
     def _seen(self, job: Job) -> Job:
-        """Return the job as it is; what was to follow the provider's end has been looked at now."""
-        return replace(job, follow_up=False) if job.follow_up and not job.at_provider else job
+        """Return the job as it is; what was to follow the provider's end, or a reading, has been looked at now."""
+        return job.end_follow_up() if (job.follow_up or job.being_read) and not job.at_provider else job
 
     def _again(self, job: Job, found: Waiting | Rejected | Ready, now: float, held: str | None) -> Job:
         """Own files have come anew for a job that was sent."""
         if job.at_provider:
             return job.want_follow_up()  # the paid video is delivered first
+        if isinstance(found, Waiting) and found.being_read:
+            return job.await_reading()  # the bytes may be those of the video that is there
         if self._is_made_already(job, found):
             return job.confirm(found.inputs, identity_of(found.inputs), fingerprint_of(found.inputs), now)
         return self._taken_up(job, found, now) or _evaluated(job.next_generation(), found, now, held)
@@ -228,13 +237,13 @@ class Evaluate:
         return there is not None and there.video is not None and there.video.sha256 == job.video.sha256
 
     # ------------------------------------------------------------------ a folder's jobs
-    def folder_soon(self, name: Name) -> None:
-        """After a picture or a settings.json came or went: re-evaluate the jobs that it may change, once it is quiet."""
+    def folder_soon(self, name: Name, *, now: bool = False) -> None:
+        """Re-evaluate the jobs that a picture or a settings.json may change, once it is quiet, or `now`."""
         folder = short_hash(name.folder)
         if set(self._table.open_in(folder, None, 2)[0]) <= {name.job}:
             return  # nobody but the job of the picture's own name, which has just been evaluated
-        quiet = self._quiet.settle_seconds if name.kind.is_picture else self._quiet.pair_seconds
-        self.folder_at(folder, self._clock() + quiet)
+        quiet = self._quiet.settle_seconds if name.kind is Kind.PORTRAIT else self._quiet.pair_seconds
+        self.folder_at(folder, self._clock() + (0 if now else quiet))
 
     def folder_at(self, folder: str, due: float) -> None:
         """Schedule a re-evaluation of the folder then, unless one is pending."""
@@ -278,12 +287,29 @@ def each(ids: list[str] | tuple[str, ...], do: Callable[[str], object], trouble:
     return failed
 
 
+def _is_twin(job: Job, sound: Upload, lookup: _Lookup) -> bool:
+    """Say whether a sound is the job's own voice under the other Unicode form of its name."""
+    voice = job.inputs.voice
+    if voice is None or voice.key is None or not same_key(voice.key, sound.key) or voice.bytes != sound.bytes:
+        return False
+    facts = lookup.facts(sound)
+    return facts is not None and facts.sha256 is not None and facts.sha256 == voice.sha256
+
+
 def _evaluated(job: Job, found: Waiting | Rejected | Ready, now: float, held: str | None) -> Job:
     identity = identity_of(found.inputs)
     match found:
-        case Waiting(inputs, problem, message, candidates):
+        case Waiting(inputs, problem, message, candidates, _, being_read):
             problems = (problem,) if problem else ()
-            return job.wait(inputs, identity, now, problems=problems, message=message, candidates=candidates)
+            return job.wait(
+                inputs,
+                identity,
+                now,
+                problems=problems,
+                message=message,
+                candidates=candidates,
+                being_read=being_read,
+            )
         case Rejected(inputs, problems, shared):
             return job.reject(inputs, identity, problems, now, shared=shared)
         case Ready(inputs, ready_at):
@@ -291,25 +317,35 @@ def _evaluated(job: Job, found: Waiting | Rejected | Ready, now: float, held: st
 
 
 class _Lookup:
-    """What `match` asks, read from the table and the bucket; remembers what it has read."""
+    """What `match` asks, read from the table and the bucket.
 
-    def __init__(self, table: JobsTable, uploads: Uploads, name: Name, reading: ReadUpload, now: float) -> None:
+    `asked` takes up, by their tags, the uploads that prepare was asked to read: that is kept with the job.
+    """
+
+    def __init__(
+        self,
+        table: JobsTable,
+        uploads: Uploads,
+        name: Name,
+        reading: ReadUpload,
+        same_name: tuple[Upload, ...],
+        asked: dict[str, Upload],
+        now: float,
+    ) -> None:
         self._table = table
         self._uploads = uploads
         self._name = name
         self._reading = reading
+        self._asked = asked
+        self._unnoted: set[str] = set()
         self._now = now
         self._id = short_hash(name.folder)
         self.folder: Folder = table.folder(self._id)
         self._changes = {self._id: self.folder.changes}
-        self._same_name: tuple[Upload, ...] | None = None
-        self.last: Upload | None = None
+        self._same_name = tuple(f for f in same_name if f.name.folder == name.folder)
 
     def same_name(self) -> tuple[Upload, ...]:
-        """Return the pictures that have the job's name; a folder without pictures needs no reading."""
-        if self._same_name is None:
-            has_some = self.folder.pictures > 0
-            self._same_name = self._table.same_name_pictures(self._id, self._name.job) if has_some else ()
+        """Return the pictures that have the job's name; they were read with the job."""
         return self._same_name
 
     def named(self, key: str) -> Upload | None:
@@ -320,20 +356,35 @@ class _Lookup:
         folder = short_hash(name.folder)
         if folder not in self._changes:
             self._changes[folder] = self._table.folder_changes(folder)
-        for upload in self._table.same_name_pictures(folder, name.job):
+        for upload in self._table.pictures_of(name.job):
             if same_key(upload.key, key):
                 return upload
-        there = self._uploads.head(key)  # it may lie there since before the stack did
-        return Upload(name, there.version, there.bytes, self._now, there.etag) if there else None
+        found = self._reading.there_now(name)  # it may lie there since before the stack did
+        if found.deleted:
+            return None
+        self._unnoted.add(found.tag)
+        return found
+
+    def forms(self, key: str) -> tuple[Upload, ...]:
+        """Return the noted pictures of a key, in whatever Unicode form."""
+        name = classify(key)
+        return tuple(f for f in self._table.pictures_of(name.job) if same_key(f.key, key)) if name else ()
+
+    def to_keep(self) -> tuple[Upload, ...]:
+        """Return the uploads that prepare was asked to read and that are in the table."""
+        return tuple(upload for tag, upload in self._asked.items() if tag not in self._unnoted)
 
     def pictures(self) -> Pictures:
         """Return the folder's pictures."""
         return self._table.pictures(self._id, self.folder.pictures)
 
     def facts(self, upload: Upload) -> Facts | None:
-        """Return what reading an upload found."""
-        self.last = upload
-        return self._reading.facts(upload)
+        """Return what reading an upload found; None while prepare reads it, which is asked to if it has not been."""
+        if upload.facts is not None and upload.facts.is_fresh(self._now):
+            return upload.facts
+        if upload.tag not in self._asked and (asked := self._reading.ask(upload)) is not None:
+            self._asked[upload.tag] = asked
+        return None
 
     def changed_since(self) -> bool:
         """Say whether a folder changed after it was read; asked after the job's OPEN entries are written."""

@@ -76,8 +76,7 @@ class Monitor:
     def _first_state(self, job: Job, account: Account) -> Execution:
         if job.task is None:
             raise ValueError(f"job {job.id} renders without a task")
-        model = job.inputs.settings.model if job.inputs.settings else ""
-        in_flight = max(1, account.in_flight(model))
+        in_flight = max(1, account.in_flight(job.inputs.model))
         elapsed = max(0.0, self._clock() - job.task.sent_at)
         wait = next_poll(
             elapsed=0 if elapsed < 1 else elapsed,

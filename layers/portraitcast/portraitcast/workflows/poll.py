@@ -55,10 +55,10 @@ class Poll:
             wait = math.ceil(self._least * TROUBLE_SHARE)
             return replace(state, no_link=seen, ended=seen >= BELIEVED_AFTER, wait_seconds=wait)
         if task.status == "UNKNOWN":
-            # Before the task's life is over this may be a rotated key: deliver frees the slot, then polls go on rarely.
+            # Before the task's life is over this may be a rotated key: deliver frees the slot once, at the third poll.
             seen = state.unknown + 1
             wait = math.ceil(self._least * TROUBLE_SHARE if seen < BELIEVED_AFTER else self._most)
-            return replace(state, unknown=seen, ended=seen >= BELIEVED_AFTER, wait_seconds=wait)
+            return replace(state, unknown=seen, ended=seen == BELIEVED_AFTER, wait_seconds=wait)
         pending = task.status == "PENDING"
         started = state.running_since if pending else self._running_since(state, task, now)
         elapsed = 0.0 if pending or started is None else min(max(0.0, now - started), max(0.0, now - state.sent_at))

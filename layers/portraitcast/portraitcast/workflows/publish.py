@@ -45,23 +45,24 @@ class Publish:
         self._meter = meter
         self._clock = clock
 
-    def job(self, job: Job, account: Account | None = None) -> None:
+    def job(self, job: Job, turn: Turn | None = None) -> None:
         """Publish a job's latest change, unless it is published: report, event, notice, in this order, then the mark.
 
-        `account` as it was read a moment ago spares another read. Trouble with publishing is logged and left to the sweep: it never stands in the way of what follows.
+        `turn` is that of a queued job, where it is known. Trouble with publishing is logged and left to the sweep: it
+        never stands in the way of what follows.
         """
         try:
-            self._job(job, account)
+            self._job(job, turn)
         except ConflictError:
             return  # changed meanwhile: whoever changed it publishes it
         except PortraitcastError:
             log.exception("a change could not be published yet", extra={"job": job.id, "revision": job.revision})
 
-    def _job(self, job: Job, account: Account | None) -> None:
+    def _job(self, job: Job, turn: Turn | None) -> None:
         if not job.unpublished:
             return
         now = self._clock()
-        report = build_report(job, now=now, turn=self._turn(job, account))
+        report = build_report(job, now=now, turn=turn or self.turn(job, None))
         etag = job.report_etag
         if len(job.report_key.encode()) <= KEY_MAX_BYTES:
             etag = self._results.put_report(job.report_key, report, etag)
@@ -73,7 +74,8 @@ class Publish:
         log.info("published", extra={"job": job.id, "status": job.shown_status.value, "revision": job.revision})
         self._table.save(job.mark_published(etag), was=job)
 
-    def _turn(self, job: Job, account: Account | None) -> Turn | None:
+    def turn(self, job: Job, account: Account | None) -> Turn | None:
+        """Return what is known of a queued job's turn; `account` as it was read a moment ago spares a read."""
         if job.shown_status is not Status.QUEUED or job.queue_key is None:
             return None
         place, of = self._table.place(job)

@@ -1,4 +1,4 @@
-"""Read an upload: what a settings JSON says, and what a voice or a picture is.
+"""Read an upload: what a settings JSON says, and, by asking prepare, what a voice or a picture is.
 
 What is found is kept with the version that it was found in, so a file is read once. What S3 will never hand out is a
 problem of that file, told to its owner.
@@ -8,47 +8,53 @@ from __future__ import annotations
 
 import posixpath
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from portraitcast.domain.problems import Problem, ProblemError
+from portraitcast.domain.problems import Problem
 from portraitcast.domain.settings import SETTINGS_MAX_BYTES
-from portraitcast.domain.uploads import Facts, Kind, Name, Upload
+from portraitcast.domain.uploads import Facts, Name, Upload
 from portraitcast.errors import UnreadableObjectError
-from portraitcast.media.checks import check_portrait, check_portrait_bytes, check_voice, check_voice_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from portraitcast.adapters.buckets import Uploads
     from portraitcast.adapters.jobs_table import JobsTable
+    from portraitcast.adapters.queues import Queue
+
+ASK_AGAIN_SECONDS: Final = 1_000.0  # after an order to prepare: its message was lost, or is among the dead letters
 
 
 class ReadUpload:
     """Reads uploads, once a version."""
 
-    def __init__(self, table: JobsTable, uploads: Uploads, *, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, table: JobsTable, uploads: Uploads, media_queue: Queue, *, clock: Callable[[], float]
+    ) -> None:
         self._table = table
         self._uploads = uploads
+        self._media_queue = media_queue
         self._clock = clock
 
-    def there_now(self, name: Name, *, sequencer: str = "") -> Upload:
-        """Return what the bucket has under a key now: an upload, or a deleted marker."""
+    def there_now(self, name: Name) -> Upload:
+        """Return what the bucket has under a key now: an upload, or a deleted marker. S3's order is not known of it."""
         try:
             there = self._uploads.head(name.key)
         except UnreadableObjectError as error:  # S3 tells nothing of it, not even a version
-            return Upload(
-                name, "null", 1, self._clock(), sequencer=sequencer, facts=Facts(problem=_unreadable(name.key, error))
-            )
+            return Upload(name, "null", 1, self._clock(), facts=Facts(problem=_unreadable(name.key, error)))
         if there is None:
-            return Upload(name, "", 0, self._clock(), sequencer=sequencer, deleted=True)
-        unread = name.kind in {Kind.JOB_SETTINGS, Kind.FOLDER_SETTINGS}
-        return Upload(name, there.version, there.bytes, self._clock(), there.etag, sequencer, unread=unread)
+            return Upload(name, "", 0, self._clock(), deleted=True)
+        return Upload(name, there.version, there.bytes, self._clock(), there.etag, unread=name.kind.is_settings)
 
-    def look_again(self, upload: Upload) -> None:
-        """A version vanished while it was read: the bucket says what is there now."""
+    def look_again(self, upload: Upload) -> Upload:
+        """A version vanished while it was read: note and return what the bucket has there now.
+
+        Raises `ConflictError` when somebody else has noted something meanwhile.
+        """
         known = self._table.upload(upload.name)
-        now = self.there_now(upload.name, sequencer=known.sequencer if known else "")
+        now = self.there_now(upload.name)
         self._table.note_upload(now, known)
+        return now
 
     def settings(self, upload: Upload) -> Upload:
         """Read a settings JSON that is noted and not read yet. Raises `NotFoundError` when the version is gone."""
@@ -60,32 +66,23 @@ class ReadUpload:
         self._table.keep_reading(read)
         return read
 
-    def facts(self, upload: Upload) -> Facts | None:
-        """Return what reading a voice or a picture found, from the table or by reading it now.
+    def ask(self, upload: Upload) -> Upload | None:
+        """Ask prepare to read a voice or a picture; None where it has been asked a moment ago.
 
-        Raises `NotFoundError` when the version is gone.
+        Returns the upload as it is to be kept. What prepare finds comes as a message (`Ingest.prepared`).
         """
-        if upload.facts is not None:
-            return upload.facts
-        facts = self._measure(upload)
-        self._table.keep_reading(replace(upload, facts=facts))
-        return facts
-
-    def _measure(self, upload: Upload) -> Facts:
-        sound = upload.name.kind.is_sound
-        digest: str | None = None
-        try:
-            (check_voice_bytes if sound else check_portrait_bytes)(upload.bytes, upload.key)
-            with self._uploads.download(upload.key, upload.version, upload.etag) as (data, digest):
-                if sound:
-                    voice = check_voice(data, upload.key)
-                    return Facts(digest, voice.type, seconds=round(voice.seconds, 3))
-                picture = check_portrait(data, upload.key)
-                return Facts(digest, picture.type, width=picture.width, height=picture.height)
-        except ProblemError as error:
-            return Facts(digest, problem=error.problem)
-        except UnreadableObjectError as error:
-            return Facts(problem=_unreadable(upload.key, error))
+        now = self._clock()
+        if now - upload.asked_at < ASK_AGAIN_SECONDS:
+            return None
+        order = {
+            "key": upload.key,
+            "version": upload.version,
+            "etag": upload.etag,
+            "kind": upload.name.kind.value,
+            "bytes": upload.bytes,
+        }
+        self._media_queue.send({"prepare": order})
+        return replace(upload, asked_at=now)
 
 
 def _text(data: bytes) -> str | None:

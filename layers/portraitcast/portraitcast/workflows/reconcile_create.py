@@ -29,6 +29,7 @@ CLOCK_MARGIN: Final = 60.0  # s; the provider's clock against ours, when its lis
 UNPROVEN_MARGIN: Final = 600.0  # s, ours; the same while no known task shows how far the provider's clock is ahead
 SECOND_LOOK: Final = 5  # the second look comes at five times ReconcileSeconds
 LOOK_SECONDS: Final = 75.0  # ours: a look at the whole list, page by page
+LOOK_RESERVE: Final = 10.0  # of the function's time: what is written behind a look
 GIVE_UP_SECONDS: Final = 3600.0  # ours: no look has counted for so long: a person must decide
 KNOWN_FOR: Final = TASK_LIFE_SECONDS - 3600.0  # the list shows the last 24 h; a task near that edge proves nothing
 
@@ -78,7 +79,7 @@ Finding: TypeAlias = Later | Underway | Taken | NotTaken | Ambiguous
 
 
 def outcome_unknown(create: OpenCreate, ended_at: float, wait: float, request_id: str | None) -> OpenCreate:
-    """Return a create that ended at `ended_at` (epoch) and whose outcome nobody knows; it is looked for after `wait`."""
+    """Return a create of unknown outcome that ended at `ended_at` (epoch); it is looked for after `wait` seconds."""
     return replace(create, unknown_since=ended_at, request_id=request_id, next_look_at=ended_at + wait)
 
 
@@ -115,7 +116,7 @@ class ReconcileCreate:
         # Written before it begins: a look that outlasts its function is a look, and the next comes later.
         began = self._write(account, replace(create, next_look_at=now + self._reconcile_seconds))
         try:
-            tasks = self._service.list_tasks(self._model(job), seconds=min(LOOK_SECONDS, ends_at - now - 10.0))
+            tasks = self._service.list_tasks(self._model(job), seconds=min(LOOK_SECONDS, ends_at - now - LOOK_RESERVE))
         except ProviderError as error:
             log.warning("the list of tasks could not be read", extra=_extra(job, error.code, error.message))
             return self._without_count(began, f"the list of tasks could not be read: {error}")
@@ -133,11 +134,10 @@ class ReconcileCreate:
         if certain := self._named_by_request(account, create, tasks):
             return Taken(job, create, certain, certain=True)
         candidates = self._candidates(account, create, tasks, skew, CLOCK_MARGIN)
-        if not known and not candidates:
-            # Nothing proves the provider's clock: what is a little outside the time is left to a person.
-            perhaps = self._candidates(account, create, tasks, skew, UNPROVEN_MARGIN)
-            if perhaps:
-                return Ambiguous(job, tuple(perhaps))
+        # Nothing proves the provider's clock: what is a little outside the time is left to a person.
+        unproven = not known and not candidates
+        if unproven and (perhaps := self._candidates(account, create, tasks, skew, UNPROVEN_MARGIN)):
+            return Ambiguous(job, tuple(perhaps))
         if len(candidates) == 1 and job.voice_seconds is not None:
             return Taken(job, create, candidates[0], certain=False)
         if candidates:

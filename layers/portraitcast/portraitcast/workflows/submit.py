@@ -1,4 +1,4 @@
-"""What submit does with each message of the uploads queue: uploads, timers, commands. Then it dispatches."""
+"""What submit does with each message of the uploads queue: uploads, timers, commands; and when it dispatches."""
 
 from __future__ import annotations
 
@@ -10,8 +10,11 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote_plus
 
+from portraitcast.adapters.records import from_plain
+from portraitcast.domain.problems import Problem
+from portraitcast.domain.uploads import Facts
 from portraitcast.errors import MessageError
-from portraitcast.workflows.ingest import Arrival
+from portraitcast.workflows.ingest import Arrival, Prepared
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,6 +47,11 @@ class Received:
         if not isinstance(body, dict):
             raise MessageError("the message is not a JSON object")
         return cls(body, sent_at)
+
+    @property
+    def asks_to_dispatch(self) -> bool:
+        """Whether dispatching follows it. What evaluating a job brings into the queue has a wake-up of its own."""
+        return any(kind in self.body for kind in ("wake", "sweep", "pause"))
 
     @property
     def hops(self) -> int:
@@ -91,25 +99,30 @@ class Submit:
         self._queue = queue
         self._bucket = bucket
         self._clock = clock
+        self._hops = 0  # of the messages that dispatching is to follow
 
     def handle(self, message: Received, ends_at: float) -> None:
         """Handle one message, S3's events or one of ours (docs/design.md lists them); raises `MessageError`.
 
         The function's time ends at `ends_at` (epoch).
         """
+        if message.asks_to_dispatch:
+            self._hops = max(self._hops, message.hops)
         with self._queue.handling(message.hops):
             try:
                 self._handle(message, ends_at - RESERVE_SECONDS)
             except ValueError as error:  # a key that no object can have, a fault in a hostile message
                 raise MessageError(str(error)) from error
 
-    def _handle(self, message: Received, until: float) -> None:
+    def _handle(self, message: Received, until: float) -> None:  # noqa: C901  # a case for each kind of message
         match message.body:
             case {"Records": list() as records}:
                 for record in records:
                     self._s3_event(record)
             case {"Event": "s3:TestEvent"} | {"wake": True}:
-                pass  # dispatching, which follows every message, is all that a wake-up is for
+                pass  # dispatching, which follows, is all that a wake-up is for
+            case {"prepared": Mapping() as answer}:
+                self._ingest.prepared(_prepared(answer))
             case {"ingest": str() as key}:
                 self._ingest.arrive(Arrival(key))
             case {"scan": str() as prefix}:
@@ -129,9 +142,11 @@ class Submit:
                 raise MessageError(f"unknown message type: {', '.join(sorted(message.body))[:200]}")
 
     def dispatch(self, ends_at: float) -> None:
-        """Send what can be sent. Never fails what was ingested: the schedule tries again."""
+        """Send what can be sent. Never fails the messages that it follows: the schedule tries again."""
+        hops, self._hops = self._hops, 0
         try:
-            self._dispatch.run(ends_at)
+            with self._queue.handling(hops):
+                self._dispatch.run(ends_at)
         except Exception:
             log.exception("dispatch was broken off")
 
@@ -161,6 +176,24 @@ def _arrival(record: object) -> tuple[Arrival, str]:
         at=_moment(_object(record).get("eventTime")),
     )
     return arrival, _text(_object(s3.get("bucket")).get("name")) or ""
+
+
+def _prepared(answer: Mapping[str, object]) -> Prepared:
+    """Read what prepare answers; raises `MessageError`."""
+    key, version = _text(answer.get("key")), _text(answer.get("version"))
+    if key is None or version is None:
+        raise MessageError("an answer of prepare lacks its key or its version")
+    facts: Facts | None = None
+    try:
+        if isinstance(found := answer.get("facts"), Mapping):
+            facts = from_plain(Facts, found)
+        elif isinstance(said := answer.get("problem"), Mapping):
+            facts = Facts(problem=from_plain(Problem, said))
+    except (TypeError, AttributeError) as error:
+        raise MessageError("an answer of prepare is not to be understood") from error
+    if facts is None and not answer.get("gone"):
+        raise MessageError("an answer of prepare holds neither facts nor a problem")
+    return Prepared(key, version, _text(answer.get("etag")) or "", facts)
 
 
 def _object(value: object) -> Mapping[str, object]:

@@ -42,7 +42,6 @@ class Sweep:
         queue: Queue,
         publish: Publish,
         *,
-        models: tuple[str, ...],
         clock: Callable[[], float],
     ) -> None:
         self._table = table
@@ -50,7 +49,6 @@ class Sweep:
         self._monitor = monitor
         self._queue = queue
         self._publish = publish
-        self._models = models
         self._clock = clock
 
     # ------------------------------------------------------------------ one job
@@ -118,10 +116,11 @@ class Sweep:
     def _measure(self) -> None:
         """Measure how the stack stands."""
         now = self._clock()
-        oldest = [entry for model in self._models for entry in self._table.queue(model, 1)]
+        account = self._table.account()
+        oldest = [entry for model in account.models for entry in self._table.queue(model, 1)]
         waited = max((now - datetime.fromisoformat(e.key.partition("#")[0]).timestamp() for e in oldest), default=0.0)
-        length = self._table.queue_length(self._models) if oldest else 0
-        self._publish.measure(account_metrics(self._table.account(), length, max(0.0, waited)))
+        length = self._table.queue_length(account.models) if oldest else 0
+        self._publish.measure(account_metrics(account, length, max(0.0, waited)))
 
 
 def _holds_slot(job: Job | None, attempt: int) -> bool:

@@ -243,22 +243,9 @@ def read_answer(raw: RawAnswer, key: str) -> Answer:
 def error_of(answer: Answer) -> ProviderError:
     """Return an answer that isn't 2xx as an error, sorted by what to do about it."""
     code, message = _words(answer.body)
-    kind: type[ProviderError]
     if answer.status in _NO_SUCH_ADDRESS and not code:
-        kind = AccountError
         message = message or "there is no such address: the base address of the service is wrong"
-    elif not 400 <= answer.status < 500 or answer.status == 408 or not code or _ILL.match(code):
-        # Without a code of the provider's it may come from anything on the way, which says nothing about the job.
-        kind = ProviderIllError
-    elif answer.status == 401 or code in _ACCOUNT or _ACCESS_DENIED.match(code) or _free_quota_is_gone(code, message):
-        kind = AccountError
-    elif answer.status == 429 or code.startswith("Throttling"):
-        kind = ThrottledError
-    elif _is_about_the_stack(message) or (answer.status in _ABOUT_ACCESS and not _ABOUT_INPUT.match(code)):
-        kind = AccountError
-    else:
-        kind = JobRefusedError
-    return kind(
+    return _kind_of(answer.status, code, message)(
         code or f"HTTP{answer.status}",
         message or f"HTTP {answer.status} without a message",
         request_id=answer.request_id,
@@ -267,21 +254,40 @@ def error_of(answer: Answer) -> ProviderError:
     )
 
 
+def _kind_of(status: int, code: str, message: str) -> type[ProviderError]:
+    if status in _NO_SUCH_ADDRESS and not code:
+        return AccountError
+    if not 400 <= status < 500 or status == 408 or not code or _ILL.match(code):
+        # Without a code of the provider's it may come from anything on the way, which says nothing about the job.
+        return ProviderIllError
+    if status == 401 or code in _ACCOUNT or _ACCESS_DENIED.match(code) or _free_quota_is_gone(code, message):
+        return AccountError
+    if status == 429 or code.startswith("Throttling"):
+        return ThrottledError
+    if _is_about_the_stack(message) or (status in _ABOUT_ACCESS and not _ABOUT_INPUT.match(code)):
+        return AccountError
+    return JobRefusedError
+
+
 def read_check(answer: Answer, model: Model) -> CheckPassed | CheckRefused:
     """Read a portrait check's verdict.
 
     Raises
     ------
     ProviderIllError
-        There is none, or it is about the service.
+        There is none.
+    ProviderError
+        The check didn't pass for a reason that says nothing about the portrait: it could not be downloaded, or the
+        account or the service is in trouble. The kind is that of the same code as an HTTP error.
     """
     output = answer.output
     verdict = next((output[name] for name in (model.verdict, "check_pass", "pass") if name in output), None)
     passed = verdict.strip().lower() if isinstance(verdict, str) else verdict
     if passed is False or passed == "false":
         code, message = _words(answer.body)
-        if _ILL.match(code):
-            raise ProviderIllError(code, message, request_id=answer.request_id, http_status=answer.status)
+        kind = _kind_of(400, code, message) if code else JobRefusedError
+        if kind is not JobRefusedError or code.startswith(("InvalidURL", "InvalidParameter")):
+            raise kind(code, message, request_id=answer.request_id, http_status=answer.status)
         return CheckRefused(code, message, answer.request_id)
     if not model.takes_boxes:
         if passed is True or passed == "true":

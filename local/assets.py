@@ -1,0 +1,20 @@
+"""What prepare has made of a file, where people are shown it: a browser knows no HEIC and no TIFF."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "layers" / "portraitcast"))
+
+from portraitcast.domain.uploads import PORTRAIT_SUFFIXES, VOICE_SUFFIXES  # from the path above
+
+__all__ = ["PORTRAIT_SUFFIXES", "VOICE_SUFFIXES", "picture_asset"]
+
+
+def picture_asset(s3: Any, work_bucket: str, sha256: str) -> str | None:
+    """Return the key of the newest JPEG that was made of a picture, by the upload's SHA-256; None where there is none."""
+    listed = s3.list_objects_v2(Bucket=work_bucket, Prefix=f"assets/{sha256}-", MaxKeys=10).get("Contents", [])
+    jpegs = [entry["Key"] for entry in listed if entry["Key"].endswith(".jpg")]
+    return max(jpegs, default=None)
