@@ -429,8 +429,8 @@ class CreateTask:
                 "a create is left to you",
                 f"Nobody knows whether the video service took {current.name}: "
                 f"{why or problem.measured or 'no look at its list of tasks counted within an hour'}.\n\nThe job has "
-                "ended as CreateAmbiguous. A task of it is paid: look at the service's tasks of that time, and drop "
-                "the files again to have the video made in any case.",
+                "ended as CreateAmbiguous. If a task of it is there, it is paid: look at the service's tasks of that "
+                "time. The same files dropped again have the video made in any case.",
             )
             return current.fail(problem, now), account
 
