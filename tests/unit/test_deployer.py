@@ -17,7 +17,9 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 PAGE = (ROOT / "docs" / "deploying.md").read_text("utf-8")
 TEMPLATE = read_template(ROOT / "template.yaml")
 STACK = tomllib.loads((ROOT / "samconfig.toml").read_text("utf-8"))["default"]["global"]["parameters"]["stack_name"]
-TEXTS = [(ROOT / "docs" / "deployer" / f"{name}.json").read_text("utf-8") for name in ("sam-cli", "cloudformation", "tags")]
+TEXTS = [
+    (ROOT / "docs" / "deployer" / f"{name}.json").read_text("utf-8") for name in ("sam-cli", "cloudformation", "tags")
+]
 POLICIES: list[dict[str, Any]] = [json.loads(text) for text in TEXTS]
 
 

@@ -10,11 +10,12 @@ from typing import Any
 from urllib.parse import unquote_plus
 
 import pytest
+from botocore.exceptions import ClientError
 
 from invoke import Filler, InvokeError, Target, chosen_function, kept_away, keys_of, moved, name_of, read_event
 
 JOB = "böx/my line + 1"
-MACHINE = "arn:aws:states:us-east-1:000000000000:stateMachine:portraitcast-monitor"
+MACHINE = "arn:aws:states:us-east-1:000000000000:stateMachine:StateMachine-1A2B3C4D5E6F"
 REPORT = {"job": "f" * 32, "status": "rendering"}
 INPUT = {"job": "f" * 32, "attempt": 2, "task": "their-task", "execution": 3, "sent_at": 1.0, "wait_seconds": 7}
 
@@ -32,6 +33,11 @@ class Aws:
 
     def list_objects_v2(self, Prefix: str, **_: Any) -> dict[str, Any]:  # noqa: N803 (boto3's name)
         return {"Contents": [{"Key": key} for key in self.keys if key.startswith(Prefix)]}
+
+    def head_object(self, Key: str, **_: Any) -> dict[str, Any]:  # noqa: N803 (boto3's name)
+        if Key not in self.keys:
+            raise ClientError({"Error": {"Code": "404"}}, "HeadObject")
+        return {"VersionId": "v1", "ETag": '"e1"', "ContentLength": 7}
 
     def get_paginator(self, _name: str) -> Aws:
         return self
@@ -94,6 +100,14 @@ def test_bodies_are_filled_and_keep_a_right_digest() -> None:
     assert keys_of(event, "ObjectCreated") == [f"{JOB}.png", f"{JOB}.mp3"]
     for record in event["Records"]:
         assert record["md5OfBody"] == hashlib.md5(record["body"].encode()).hexdigest()  # noqa: S324 (SQS's)
+
+
+def test_prepare_is_asked_for_the_version_that_is_there() -> None:
+    (record,) = filler(Aws(keys=[f"{JOB}.wav"])).fill(read_event("prepare-voice"))["Records"]
+    asked = json.loads(record["body"])["prepare"]
+    assert asked == {"key": f"{JOB}.wav", "version": "v1", "etag": "e1", "kind": "voice", "bytes": 7}
+    answer = filler(Aws()).fill(read_event("submit-prepared"))["prepared"]
+    assert (answer["key"], answer["version"]) == (f"{JOB}.mp3", "null")
 
 
 def test_a_task_gets_the_newest_executions_ids_and_keeps_its_times() -> None:

@@ -13,9 +13,7 @@ from package import read_template
 from portraitcast.adapters.download import ParameterError, listed_origins
 from portraitcast.domain.account import Account
 from portraitcast.domain.metrics import UNITS, account_metrics
-from portraitcast.domain.uploads import ASSET_FRESH_SECONDS
 from portraitcast.errors import TryLaterError
-from preparing import DEATHS_MAX
 from run import OUTPUTS, function_names
 
 if TYPE_CHECKING:
@@ -47,11 +45,11 @@ def listed(value: Any) -> list[Any]:
 
 FUNCTION_RESOURCES = of_type("AWS::Serverless::Function")
 BUCKETS = of_type("AWS::S3::Bucket")
-KEPT_BUCKETS = sorted({*BUCKETS} - {"WorkBucket"})  # people's files; what the work bucket holds can be made again
 QUEUES = of_type("AWS::SQS::Queue")
 TOPICS = of_type("AWS::SNS::Topic")
 ALARMS = of_type("AWS::CloudWatch::Alarm")
 RULES = of_type("AWS::Events::Rule")
+KEPT_BUCKETS = ["UploadBucket", "ResultsBucket"]  # what lies in the others can all be made again
 NAMESPACE = "Portraitcast"  # of the product's own metrics
 
 # ---------------------------------------------------------------- parameters and outputs
@@ -66,9 +64,9 @@ PARAMETERS: dict[str, tuple[object, int | None]] = {
     "SettleSeconds": (15, 0),
     "ReconcileSeconds": (60, 1),
     "BreakerSeconds": (60, 1),
-    "MaxVoiceSeconds": (600, 1),
     "SweepMinutes": (5, 1),
     "DailyBudgetCny": (0, 0),
+    "MaxVoiceSeconds": (600, 1),
     "NotificationEmail": ("", None),
     "CustomerKeyArn": ("", None),
     "FormerKeyArns": ("", None),
@@ -131,7 +129,7 @@ def test_a_saved_query_looks_through_the_logs_of_all_functions(query: str) -> No
 
 
 @pytest.mark.parametrize("bucket", BUCKETS)
-def test_a_bucket_is_encrypted_and_private(bucket: str) -> None:
+def test_a_bucket_is_encrypted_private_and_versioned(bucket: str) -> None:
     properties = BUCKETS[bucket]
     (rule,) = properties["BucketEncryption"]["ServerSideEncryptionConfiguration"]
     condition, theirs, ours = rule["ServerSideEncryptionByDefault"]["Fn::If"]
@@ -141,11 +139,8 @@ def test_a_bucket_is_encrypted_and_private(bucket: str) -> None:
     assert properties["PublicAccessBlockConfiguration"] == dict.fromkeys(
         ("BlockPublicAcls", "BlockPublicPolicy", "IgnorePublicAcls", "RestrictPublicBuckets"), True
     )
-
-
-@pytest.mark.parametrize("bucket", KEPT_BUCKETS)
-def test_people_s_files_have_versions(bucket: str) -> None:
-    assert BUCKETS[bucket]["VersioningConfiguration"] == {"Status": "Enabled"}
+    if bucket in KEPT_BUCKETS:
+        assert properties["VersioningConfiguration"] == {"Status": "Enabled"}
 
 
 @pytest.mark.parametrize("queue", QUEUES)
@@ -200,21 +195,15 @@ def test_nobody_reaches_it_without_tls(kind: str, name: str) -> None:
 DEAD_LETTERS = sorted(name for name in QUEUES if name.endswith("DeadLetterQueue"))
 
 
-def test_messages_that_fail_become_dead_letters() -> None:
-    redrives = {name: queue.get("RedrivePolicy") for name, queue in QUEUES.items() if name not in DEAD_LETTERS}
-    assert redrives["UploadsQueue"]["maxReceiveCount"] == 5
-    assert set(redrives) == {"UploadsQueue", "MediaQueue"}
+def redrives() -> dict[str, tuple[str | None, int]]:
+    """Return queue → where its messages go in the end, and after how many receives."""
+    policies = {name: queue["RedrivePolicy"] for name, queue in QUEUES.items() if name not in DEAD_LETTERS}
+    return {name: (referred(p["deadLetterTargetArn"]), p["maxReceiveCount"]) for name, p in policies.items()}
 
 
-def test_prepare_answers_before_a_message_is_dead() -> None:
-    """A file that killed its process so often is a problem told to its owner; the answer may fail twice, too."""
-    assert QUEUES["MediaQueue"]["RedrivePolicy"]["maxReceiveCount"] >= DEATHS_MAX + 3
-
-
-def dead_letters_of_queues() -> list[str | None]:
-    return [
-        referred(queue["RedrivePolicy"]["deadLetterTargetArn"]) for queue in QUEUES.values() if "RedrivePolicy" in queue
-    ]
+def test_messages_that_fail_are_dead_in_the_end() -> None:
+    """Prepare itself answers a file that has killed its process three times; only then may its message die."""
+    assert redrives() == {"UploadsQueue": ("DeadLetterQueue", 5), "MediaQueue": ("MediaDeadLetterQueue", 6)}
 
 
 def dead_letters_of_rules() -> list[str | None]:
@@ -235,7 +224,11 @@ def dead_letters_of_functions() -> dict[str | None, str | None]:
 
 def test_each_source_has_dead_letters_of_its_own() -> None:
     """A queue that holds those of several can't be redriven (Amazon SQS, "dead-letter queue redrive")."""
-    used = [*dead_letters_of_queues(), *dead_letters_of_rules(), *dead_letters_of_functions().values()]
+    used = [
+        *(target for target, _ in redrives().values()),
+        *dead_letters_of_rules(),
+        *dead_letters_of_functions().values(),
+    ]
     assert sorted(map(str, used)) == DEAD_LETTERS
 
 
@@ -244,19 +237,22 @@ def test_dead_letters_of_every_source_raise_an_alarm() -> None:
     assert sorted(str(referred(a["Dimensions"][0]["Value"])) for a in alarms) == DEAD_LETTERS
 
 
-# The function that each queue invokes, and how.
-MAPPINGS = {
-    str(referred(event["Properties"]["Queue"])): (name, event["Properties"])
-    for name, function in FUNCTION_RESOURCES.items()
-    for event in function.get("Events", {}).values()
-    if event["Type"] == "SQS"
-}
+def mappings() -> dict[str, dict[str, Any]]:
+    """Return function → the queue's event that invokes it."""
+    return {
+        name: event["Properties"]
+        for name, function in FUNCTION_RESOURCES.items()
+        for event in function.get("Events", {}).values()
+        if event["Type"] == "SQS"
+    }
 
 
-@pytest.mark.parametrize("queue", MAPPINGS)
-def test_a_message_stays_hidden_six_time_limits(queue: str) -> None:
+@pytest.mark.parametrize("function", mappings())
+def test_a_message_stays_hidden_for_six_time_limits(function: str) -> None:
     """So AWS advises ("Using Lambda with Amazon SQS"): else a batch comes again while it is still being handled."""
-    assert QUEUES[queue]["VisibilityTimeout"] >= 6 * FUNCTION_RESOURCES[MAPPINGS[queue][0]]["Timeout"]
+    queue = referred(mappings()[function]["Queue"])
+    assert queue
+    assert QUEUES[queue]["VisibilityTimeout"] >= 6 * FUNCTION_RESOURCES[function]["Timeout"]
 
 
 @pytest.mark.parametrize("queue", DEAD_LETTERS)
@@ -278,20 +274,9 @@ def test_a_mapping_leaves_others_their_concurrency() -> None:
     assert all(mapping["Properties"]["ScalingConfig"]["MaximumConcurrency"] <= 5 for mapping in mappings)
 
 
-def test_every_live_queue_invokes_a_function() -> None:
-    assert {queue: function for queue, (function, _) in MAPPINGS.items()} == {
-        "UploadsQueue": "SubmitFunction",
-        "MediaQueue": "PrepareFunction",
-    }
-
-
-@pytest.mark.parametrize("queue", MAPPINGS)
-def test_only_failed_messages_of_a_batch_come_again(queue: str) -> None:
-    assert MAPPINGS[queue][1]["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
-
-
-def test_a_deadly_file_takes_no_other_with_it() -> None:
-    assert MAPPINGS["MediaQueue"][1]["BatchSize"] == 1
+@pytest.mark.parametrize("function", mappings())
+def test_only_failed_messages_of_a_batch_come_again(function: str) -> None:
+    assert mappings()[function]["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
 
 
 # ---------------------------------------------------------------- rights
@@ -337,57 +322,6 @@ def test_no_function_may_delete_people_s_files_or_change_uploads() -> None:
             assert "UploadBucket" not in json.dumps(s["Resource"])
 
 
-def rights_of(role: str) -> set[tuple[str, str]]:
-    """Return (action, resource) of every right that a role has anyway, as JSON; X-Ray's and its logs left out."""
-    return {
-        (action, json.dumps(resource))
-        for name, s in ALLOWED
-        if name == role and s.get("Sid") not in {"Logs", "Traces"}
-        for action in listed(s["Action"])
-        for resource in listed(s["Resource"])
-    }
-
-
-def test_prepare_can_do_nothing_else() -> None:
-    """It decodes strangers' bytes: one bucket's versions to read, assets to write, one queue to take from and answer.
-
-    No table, no API key, no results, no state machine.
-    """
-
-    def arn(name: str) -> str:
-        return json.dumps({"Fn::GetAtt": [name, "Arn"]})
-
-    def inside(name: str) -> str:
-        return json.dumps({"Fn::Sub": f"${{{name}.Arn}}/*"})
-
-    assert rights_of("PrepareRole") == {
-        ("s3:GetObject", inside("UploadBucket")),
-        ("s3:GetObjectVersion", inside("UploadBucket")),
-        ("s3:GetObject", inside("WorkBucket")),
-        ("s3:PutObject", inside("WorkBucket")),
-        # what is missing reads as 404
-        *((f"s3:{action}", arn("UploadBucket")) for action in ("ListBucket", "ListBucketVersions")),
-        *((f"s3:{action}", arn("WorkBucket")) for action in ("ListBucket", "ListBucketVersions")),
-        *((f"sqs:{action}", arn("MediaQueue")) for action in ("ReceiveMessage", "DeleteMessage", "GetQueueAttributes")),
-        ("sqs:SendMessage", arn("UploadsQueue")),
-    }
-
-
-def test_prepare_knows_no_more_than_it_needs() -> None:
-    """What Globals give every function is of no use to it: its role can't read the secret."""
-    variables = FUNCTION_RESOURCES["PrepareFunction"]["Environment"]["Variables"]
-    named = {name: value for name, value in variables.items() if value != {"Ref": "AWS::NoValue"}}
-    assert set(named) == {"UPLOAD_BUCKET", "WORK_BUCKET", "UPLOADS_QUEUE_URL", "MAX_VOICE_SECONDS"}
-
-
-def test_links_open_uploads_and_assets_only() -> None:
-    assert {resource for _, resource in rights_of("LinkRole")} == {
-        json.dumps({"Fn::Sub": "${UploadBucket.Arn}/*"}),
-        json.dumps({"Fn::Sub": "${WorkBucket.Arn}/assets/*"}),
-    }
-    assert {action for action, _ in rights_of("LinkRole")} == {"s3:GetObject", "s3:GetObjectVersion"}
-
-
 def test_arns_hold_in_every_partition() -> None:
     text = (ROOT / "template.yaml").read_text("utf-8")
     assert [line for line in text.splitlines() if "arn:aws:" in line] == []
@@ -398,8 +332,20 @@ def test_the_key_is_in_no_functions_environment() -> None:
         TEMPLATE["Globals"]["Function"]["Environment"]["Variables"],
         *(f.get("Environment", {}).get("Variables", {}) for f in FUNCTION_RESOURCES.values()),
     ]
-    named = [(name, value) for each in variables for name, value in each.items() if "KEY" in name]
-    assert [name for name, value in named if value != {"Ref": "AWS::NoValue"}] == ["API_KEY_SECRET_ARN"]
+    no_value = {"Ref": "AWS::NoValue"}
+    named = {name for each in variables for name, value in each.items() if "KEY" in name and value != no_value}
+    assert named == {"API_KEY_SECRET_ARN"}
+
+
+def test_prepare_knows_nothing_of_the_provider() -> None:
+    """Strangers' bytes are decoded there."""
+    own = FUNCTION_RESOURCES["PrepareFunction"]["Environment"]["Variables"]
+    none = {name for name, value in own.items() if value == {"Ref": "AWS::NoValue"}}
+    assert none == {"API_KEY_SECRET_ARN", "DASHSCOPE_BASE_URL", "MIN_POLL_SECONDS", "MAX_POLL_SECONDS"}
+    services = {
+        action.partition(":")[0] for name, s in ALLOWED if name == "PrepareRole" for action in listed(s["Action"])
+    }
+    assert services == {"logs", "s3", "sqs", "xray"}
 
 
 def test_names_that_lambda_sets_itself_have_no_value() -> None:
@@ -428,20 +374,17 @@ def test_files_and_the_memory_of_what_was_paid_outlive_the_stack(name: str) -> N
     assert policies == ("RetainExceptOnCreate", "Retain")
 
 
+def test_what_is_made_again_expires_by_itself() -> None:
+    (work,) = set(BUCKETS) - set(KEPT_BUCKETS)
+    rules = BUCKETS[work]["LifecycleConfiguration"]["Rules"]
+    assert {rule["Prefix"]: rule["ExpirationInDays"] for rule in rules} == {"assets/": 30, "parts/": 7}
+
+
 @pytest.mark.parametrize("bucket", KEPT_BUCKETS)
 def test_old_versions_go_after_30_days_and_current_ones_never(bucket: str) -> None:
     for rule in BUCKETS[bucket]["LifecycleConfiguration"]["Rules"]:
         assert rule["NoncurrentVersionExpiration"] == {"NoncurrentDays": 30}
         assert not {"ExpirationInDays", "ExpirationDate", "Transitions", "Transition"} & set(rule)
-
-
-def test_assets_expire_and_are_made_again_before() -> None:
-    """No versions: a name stands for its content. A task that is created fetches its asset within the hour."""
-    bucket = BUCKETS["WorkBucket"]
-    assert "VersioningConfiguration" not in bucket
-    days = {rule["Prefix"]: rule["ExpirationInDays"] for rule in bucket["LifecycleConfiguration"]["Rules"]}
-    assert days == {"assets/": 30, "parts/": 7}
-    assert ASSET_FRESH_SECONDS < (days["assets/"] - 1) * 86_400
 
 
 # ---------------------------------------------------------------- the wait loop
@@ -710,26 +653,16 @@ def test_every_function_and_the_machine_are_traced_by_their_services_and_no_sdk_
     assert of_type("AWS::Serverless::StateMachine")["StateMachine"]["Tracing"] == {"Enabled": True}
     assert "aws-xray-sdk" not in (ROOT / "layers" / "portraitcast" / "requirements.txt").read_text("utf-8")
     traced = {name for name, s in ALLOWED if "xray:PutTraceSegments" in listed(s["Action"])}
-    assert traced == {"SubmitRole", "PrepareRole", "StatusRole", "DeliverRole", "StateMachineRole"}
+    assert traced == {"SubmitRole", "StatusRole", "DeliverRole", "PrepareRole", "StateMachineRole"}
 
 
-LAYERS = of_type("AWS::Serverless::LayerVersion")
-
-
-@pytest.mark.parametrize("name", LAYERS)
+@pytest.mark.parametrize("name", of_type("AWS::Serverless::LayerVersion"))
 def test_a_layer_is_made_by_its_own_makefile(name: str) -> None:
-    folder = ROOT / LAYERS[name]["ContentUri"]
+    folder = ROOT / RESOURCES[name]["Properties"]["ContentUri"]
     assert RESOURCES[name]["Metadata"]["BuildMethod"] == "makefile"
     assert f"build-{name}:" in (folder / "Makefile").read_text("utf-8").splitlines()  # the target that SAM CLI makes
-    (runtime,) = LAYERS[name]["CompatibleRuntimes"]
+    (runtime,) = RESOURCES[name]["Properties"]["CompatibleRuntimes"]
     assert f"RUNTIME_PYTHON ?= {runtime}" in (folder / "Makefile").read_text("utf-8").splitlines()
-
-
-def test_only_prepare_has_the_decoders() -> None:
-    assert [name for name, f in FUNCTION_RESOURCES.items() if {"Ref": "MediaLayer"} in f.get("Layers", [])] == [
-        "PrepareFunction"
-    ]
-    assert TEMPLATE["Globals"]["Function"]["Layers"] == [{"Ref": "Layer"}]
 
 
 # ---------------------------------------------------------------- parameters

@@ -156,7 +156,7 @@ def match(gathered: Gathered, lookup: Lookup) -> Match:
     )
     for upload in (*gathered.jsons, *gathered.folder_settings):
         if upload.unread:
-            return Waiting(inputs, message=_BEING_READ)
+            return Waiting(inputs, message=_BEING_READ, being_read=True)
         if _may_be_arriving(upload, gathered):
             return _arriving(inputs, gathered, upload)
     gathered = replace(gathered, jsons=_without_twin_jsons(gathered.jsons))
