@@ -22,8 +22,9 @@ from portraitcast.domain.matching import (
     fingerprint_of,
     identity_of,
 )
+from portraitcast.domain.models import MODELS
 from portraitcast.domain.problems import Problem
-from portraitcast.domain.uploads import Facts, Kind
+from portraitcast.domain.uploads import Asset, Facts, Kind
 from unit.upload_bucket import (
     EXT,
     FACE,
@@ -375,11 +376,50 @@ def test_an_empty_file_may_be_arriving(key: str) -> None:
     ready(files.match(now=NOW - 1 + PAIR))
 
 
-@pytest.mark.parametrize("key", ["acme/line-01.mp3", SAME])
-def test_a_file_that_is_being_read(key: str) -> None:
+def being_read(found: Match) -> Inputs:
+    """Return the inputs of a job that waits for prepare and for nothing else."""
+    assert found == Waiting(of(found), message="The file is being read.", being_read=True)
+    return of(found)
+
+
+def test_a_voice_that_is_being_read() -> None:
     files = bucket("acme/line-01.mp3", SAME)
-    files.facts[key] = None
-    assert files.match() == Waiting(of(files.match()), message="The file is being read.", being_read=True)
+    files.facts["acme/line-01.mp3"] = None
+    assert being_read(files.match()).voice is None
+
+
+@pytest.mark.parametrize(
+    ("files", "portrait"),
+    [
+        (bucket("acme/line-01.mp3", SAME), SAME),
+        (bucket("acme/line-01.mp3", OWN, own=body(image_url="own.png")), OWN),
+        (bucket("acme/line-01.mp3", FOLDER, folder=body(image_url="shared.png")), FOLDER),
+        (bucket("acme/line-01.mp3", ONLY), ONLY),
+        (bucket(ONLY, own=body(audio_url=LINK)), ONLY),
+    ],
+    ids=["same name", "own settings", "folder settings", "only image", "linked voice"],
+)
+def test_a_portrait_that_is_being_read(files: Bucket, portrait: str) -> None:
+    """Its folder stays open: a picture that comes meanwhile may be the better one."""
+    read = files.match()
+    files.facts[portrait] = None
+    inputs = being_read(files.match())
+    assert (inputs.portrait, inputs.voice) == (None, of(read).voice)
+    assert inputs.folders == of(read).folders
+    assert (f"{SAME}\nv1" in inputs.own) is (portrait == SAME)
+
+
+def test_a_bad_voice_does_not_wait_for_the_portrait() -> None:
+    files = bucket("acme/line-01.mp3", SAME)
+    files.facts = {"acme/line-01.mp3": Facts(problem=VOICE_FAULT), SAME: None}
+    assert refused(files.match(), "VoiceTooLong") == VOICE_FAULT
+
+
+def test_a_second_name_is_asked_before_reading() -> None:
+    """Which of two voices is meant is a question to the owner; nothing need be read for it."""
+    files = bucket("acme/line-01.mp3", "acme/line-01.wav", SAME)
+    files.facts = dict.fromkeys(files.files, None)
+    asked(files.match(), "VoiceAmbiguous")
 
 
 @pytest.mark.parametrize("key", [JSON, "acme/settings.json"])
@@ -435,6 +475,155 @@ def test_namesakes_that_differ_are_no_twins(suffix: str, code: str, differ_in: s
     else:
         files.facts[TWINS[0] + suffix] = replace(VOICE if suffix == ".mp3" else PICTURE, sha256="9" * 64)
     asked(files.match(TWINS[0]), code)
+
+
+# What the chosen model takes
+
+
+ASSET = Asset("assets/b-1.jpg", "e" * 64, 900_000, "image/jpeg")
+HEIC = Facts("b" * 64, "heic", width=900, height=800, changes=("converted from HEIC to JPEG",), plain=False, asset=ASSET)
+LARGE = Facts("b" * 64, "png", width=5000, height=4000, asset=ASSET)
+RENAMED = replace(HEIC, type="png", changes=("renamed from .jpg to .png",), asset=replace(ASSET, sha256="b" * 64))
+MIB = 1024 * 1024
+
+
+def of_model(model: str, portrait: Facts = PICTURE, voice: Facts = VOICE, *, which: str = "own", **inputs: Any) -> Bucket:
+    files = bucket("acme/line-01.mp3", SAME, **{which: json.dumps({"model": model, "input": inputs})})
+    files.facts = {"acme/line-01.mp3": voice, SAME: portrait}
+    return files
+
+
+def passed_on(found: Match) -> Asset | None:
+    portrait = ready(found).inputs.portrait
+    assert portrait is not None
+    return portrait.asset
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_what_was_changed_goes_on_as_its_asset(model: str) -> None:
+    voice = replace(VOICE, type="m4a", plain=False, asset=ASSET, changes=("decoded from AAC",))
+    inputs = ready(of_model(model, HEIC, voice).match()).inputs
+    assert inputs.voice is not None
+    assert inputs.portrait is not None
+    assert (inputs.voice.asset, inputs.voice.changes) == (ASSET, ("decoded from AAC",))
+    assert (inputs.portrait.asset, inputs.portrait.changes) == (ASSET, HEIC.changes)
+
+
+@pytest.mark.parametrize(("model", "asset"), [("emo-v1", None), ("wan2.2-s2v", None), ("liveportrait", ASSET)])
+def test_a_plain_but_large_picture(model: str, asset: Asset | None) -> None:
+    """It goes to a model that takes it as it is, byte for byte, and to the other as a smaller one."""
+    assert passed_on(of_model(model, LARGE).match()) == asset
+
+
+@pytest.mark.parametrize(("side", "asset"), [(4096, None), (4097, ASSET)])
+def test_the_longest_side_that_liveportrait_takes(side: int, asset: Asset | None) -> None:
+    assert passed_on(of_model("liveportrait", replace(LARGE, width=side)).match()) == asset
+
+
+@pytest.mark.parametrize(("size", "asset"), [(10 * MIB - 1, None), (10 * MIB, ASSET)])
+def test_the_most_bytes_that_liveportrait_takes(size: int, asset: Asset | None) -> None:
+    files = of_model("liveportrait", replace(LARGE, width=900, height=800))
+    files.sizes[SAME] = size
+    assert passed_on(files.match()) == asset
+
+
+@pytest.mark.parametrize(
+    ("size", "measured"),
+    [((2000, 1000), None), ((1000, 2000), None), ((2001, 1000), "2.001 : 1"), ((400, 1000), "2.5 : 1")],
+)
+def test_sides_that_liveportrait_takes(size: tuple[int, int], measured: str | None) -> None:
+    picture = replace(PICTURE, width=size[0], height=size[1])
+    ready(of_model("emo-v1", picture).match())
+    found = of_model("liveportrait", picture).match()
+    if measured is None:
+        ready(found)
+        return
+    problem = refused(found, "PortraitUnfit")
+    assert (problem.limit, problem.measured) == ("2 : 1", measured)
+    assert f"line-01.png” is {size[0]} by {size[1]} pixels; liveportrait takes" in problem.message
+
+
+@given(st.integers(1, 7000), st.integers(1, 7000))
+def test_a_refused_ratio_is_told_from_the_limit(width: int, height: int) -> None:
+    found = of_model("liveportrait", replace(LARGE, width=width, height=height)).match()
+    assert isinstance(found, Rejected) is (max(width, height) > 2 * min(width, height))
+    if isinstance(found, Rejected):
+        assert float(str(found.problems[0].measured).removesuffix(" : 1")) > 2
+
+
+def test_boxes_and_a_picture_that_must_be_changed() -> None:
+    """Boxes are pixels of the very file that was uploaded, so no other may take its place."""
+    problem = refused(of_model("emo-v1", HEIC, face_bbox=FACE, ext_bbox=EXT).match(), "PortraitUnfit")
+    assert "line-01.png" in problem.message
+    assert problem.measured == "converted from HEIC to JPEG"
+    assert "leave them out" in problem.what_to_do
+    ready(of_model("emo-v1", HEIC).match())
+
+
+def test_boxes_are_not_held_against_the_asset() -> None:
+    """They may lie outside of what the picture was made smaller to: that it was is what the owner must hear."""
+    small = replace(HEIC, width=400, height=300, changes=("made smaller from 8000 by 6000 to 400 by 300 pixels",))
+    refused(of_model("emo-v1", small, face_bbox=FACE, ext_bbox=EXT).match(), "PortraitUnfit")
+
+
+@pytest.mark.parametrize("portrait", [PICTURE, LARGE, RENAMED], ids=["plain", "large", "renamed"])
+def test_boxes_and_the_very_pixels(portrait: Facts) -> None:
+    """A copy under a name that fits its content has the same pixels."""
+    found = of_model("emo-v1", portrait, face_bbox=FACE, ext_bbox=EXT).match()
+    assert passed_on(found) == (RENAMED.asset if portrait is RENAMED else None)
+
+
+@pytest.mark.parametrize(
+    ("model", "seconds", "code", "limit", "measured"),
+    [
+        ("emo-v1", 60.0, None, None, None),
+        ("emo-v1", 60.001, "VoiceTooLong", "60 s", "60.001 s"),
+        ("emo-v1", 61.2, "VoiceTooLong", "60 s", "61.2 s"),
+        ("emo-v1", 0.05, None, None, None),
+        ("liveportrait", 179.999, None, None, None),
+        ("liveportrait", 180.0, "VoiceTooLong", "180 s", "180 s"),
+        ("liveportrait", 1.001, None, None, None),
+        ("liveportrait", 1.0, "VoiceTooShort", "1 s", "1 s"),
+        ("liveportrait", 0.4, "VoiceTooShort", "1 s", "0.4 s"),
+        ("wan2.2-s2v", 19.999, None, None, None),
+        ("wan2.2-s2v", 20.0, "VoiceTooLong", "20 s", "20 s"),
+    ],
+)
+def test_seconds_that_a_model_takes(
+    model: str, seconds: float, code: str | None, limit: str | None, measured: str | None
+) -> None:
+    found = of_model(model, voice=replace(VOICE, seconds=seconds)).match()
+    if code is None:
+        ready(found)
+        return
+    problem = refused(found, code)
+    assert (problem.limit, problem.measured) == (limit, measured)
+    assert model in problem.message
+    assert "line-01.mp3" in problem.message
+    assert of(found).settings is not None
+
+
+@pytest.mark.parametrize(("which", "mended"), [("own", False), ("folder", True)])
+@pytest.mark.parametrize(
+    ("portrait", "voice"),
+    [(PICTURE, replace(VOICE, seconds=0.4)), (replace(PICTURE, width=2000), VOICE)],
+    ids=["voice", "portrait"],
+)
+def test_a_model_that_settings_json_chose(which: str, mended: bool, portrait: Facts, voice: Facts) -> None:
+    """A new settings.json may choose another: it is then another try for the jobs that the model refused."""
+    assert shared(of_model("liveportrait", portrait, voice, which=which).match()) is mended
+
+
+def test_a_fault_of_settings_json_is_not_the_jobs() -> None:
+    """video_fps is of a model that nobody has chosen; a new settings.json is another try."""
+    found = bucket("acme/line-01.mp3", SAME, folder='{"parameters": {"video_fps": 30}}').match()
+    assert "settings.json" in refused(found, "SettingsInvalid").message
+    assert shared(found)
+
+
+def test_a_links_length_is_nobodys_business() -> None:
+    text = json.dumps({"model": "wan2.2-s2v", "input": {"audio_url": LINK}})
+    ready(bucket(SAME, own=text).match())
 
 
 # Names

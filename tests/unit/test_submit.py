@@ -17,8 +17,10 @@ import pytest
 
 from portraitcast.adapters.queues import HOPS_MAX, MAX_DELAY, Queue
 from portraitcast.domain.account import Account
+from portraitcast.domain.problems import Problem
+from portraitcast.domain.uploads import Asset, Facts
 from portraitcast.errors import ConflictError, MessageError, NotFoundError, PortraitcastError, TryLaterError
-from portraitcast.workflows.ingest import Arrival
+from portraitcast.workflows.ingest import Arrival, Prepared
 from portraitcast.workflows.submit import RESERVE_SECONDS, Received, Submit
 from portraitcast.workflows.sweep import SWEEP_PAGE, SWEEP_PATIENCE, Sweep
 from unit.samples import living
@@ -272,6 +274,104 @@ def test_a_message_for_the_dead_letters(message: Any) -> None:
     with pytest.raises(MessageError):
         world.handle(message)
     assert (world.calls, world.sqs.sent) == ([], [])
+
+
+# What prepare answers
+
+SHA = "a" * 64
+ASSET = {"key": f"assets/{SHA}-1.wav", "sha256": "b" * 64, "bytes": 9000, "type": "audio/wav"}
+VOICE = {"sha256": SHA, "seconds": 6.05, "type": "mp3", "changes": [], "plain": True, "asset": None}
+VOICE |= {"peak_dbfs": -3.1, "loudness": None, "pauses": [[1.0, 1.5]]}  # as prepare says them; not kept so far
+MADE = VOICE | {"type": "m4a", "changes": ["decoded from AAC"], "plain": False, "asset": ASSET}
+PICTURE = {"sha256": SHA, "width": 900, "height": 800, "type": "png", "changes": [], "plain": True, "asset": None}
+LARGE = PICTURE | {"width": 5000, "asset": ASSET | {"key": f"assets/{SHA}-1.jpg", "type": "image/jpeg"}}
+REFUSED = {"code": "VoiceSilent", "message": "It is silent.", "what_to_do": "Record it again.", "limit": None}
+
+
+def answer(key: object = "acme/line-01.mp3", **said: Any) -> dict[str, Any]:
+    return {"prepared": {"key": key, "version": "v1", "etag": "e1"} | said}
+
+
+@pytest.mark.parametrize(
+    ("message", "facts"),
+    [
+        (answer(facts=VOICE), Facts(SHA, "mp3", seconds=6.05)),
+        (
+            answer(facts=MADE),
+            Facts(SHA, "m4a", 6.05, changes=("decoded from AAC",), plain=False, asset=Asset(**ASSET)),  # type: ignore[arg-type]  # a dict of both
+        ),
+        (answer("anna.png", facts=PICTURE), Facts(SHA, "png", width=900, height=800)),
+        (answer(facts=VOICE | {"seconds": 6}), Facts(SHA, "mp3", seconds=6.0)),
+        (
+            answer(problem=REFUSED | {"measured": "digital silence"}),
+            Facts(problem=Problem("VoiceSilent", "It is silent.", "Record it again.", measured="digital silence")),
+        ),
+        (answer(gone=True), None),
+    ],
+    ids=["plain voice", "made voice", "picture", "whole seconds", "problem", "gone"],
+)
+def test_what_prepare_answers(message: dict[str, Any], facts: Facts | None) -> None:
+    key = message["prepared"]["key"]
+    assert World().handle(message) == [("ingest.prepared", Prepared(key, "v1", "e1", facts))]
+
+
+def test_a_plain_picture_may_have_a_smaller_one() -> None:
+    ((_, prepared),) = World().handle(answer("anna.png", facts=LARGE))
+    assert (prepared.facts.plain, prepared.facts.asset.key) == (True, f"assets/{SHA}-1.jpg")
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {},
+        {"gone": False},
+        {"gone": "yes"},
+        {"facts": None},
+        {"facts": []},
+        {"facts": {}},
+        {"facts": VOICE | {"problem": REFUSED}},
+        *({"facts": {k: v for k, v in VOICE.items() if k != name}} for name in ("sha256", "seconds", "type")),
+        *({"facts": VOICE | {"seconds": value}} for value in (0, -1, "x", None, [], True - 1, 1e99, 10**400)),
+        *({"facts": VOICE | {"sha256": value}} for value in ("", "A" * 64, "a" * 63, 7, None)),
+        *({"facts": VOICE | {"type": value}} for value in ("", 7, "x" * 5000, "\ud800")),
+        *({"facts": VOICE | {"changes": value}} for value in (None, 7, [7], [""], [[]], ["x"] * 21)),
+        *({"facts": VOICE | {"plain": value}} for value in (False, None, "yes", 0)),
+        {"facts": VOICE | {"asset": {}}},
+        {"facts": VOICE | {"asset": "assets/x"}},
+        *({"facts": MADE | {"asset": ASSET | {"key": value}}} for value in ("", 7, f"{SHA}-1.wav", "assets/other-1")),
+        *({"facts": MADE | {"asset": ASSET | {"bytes": value}}} for value in (0, -1, 2.5, True, "9", 10**30)),
+        *({"facts": MADE | {"asset": ASSET | {"sha256": value}}} for value in ("", "x" * 64)),
+        {"facts": MADE | {"asset": ASSET | {"type": ""}}},
+        {"facts": PICTURE},
+        {"problem": {}},
+        {"problem": "broken"},
+        {"problem": REFUSED | {"code": 7}},
+        {"problem": REFUSED | {"message": ""}},
+        {"problem": REFUSED | {"what_to_do": None}},
+        {"problem": REFUSED | {"limit": 60}},
+        {"key": 7, "facts": VOICE},
+        {"key": "", "facts": VOICE},
+        {"key": "a" * 1100 + ".mp3", "facts": VOICE},
+        {"key": "acme/line-01.json", "facts": VOICE},
+        {"key": "acme/line-01.txt", "facts": VOICE},
+        {"version": None, "facts": VOICE},
+        {"key": "anna.png", "facts": VOICE},
+        *({"key": "anna.png", "facts": PICTURE | {"width": value}} for value in (0, -1, 2.5, True, "9", None)),
+    ],
+    ids=lambda said: str(said)[:60],
+)
+def test_an_answer_that_no_file_can_have(said: dict[str, Any]) -> None:
+    """It goes to the dead letters: a voice without a length, or another file's asset, is never paid for."""
+    world = World()
+    with pytest.raises(MessageError):
+        world.handle(answer(**said))
+    assert world.calls == []
+
+
+@pytest.mark.parametrize("answered", [None, [], "done", 7])
+def test_an_answer_that_is_none(answered: object) -> None:
+    with pytest.raises(MessageError):
+        World().handle({"prepared": answered})
 
 
 def test_a_fault_names_fields_and_no_content() -> None:

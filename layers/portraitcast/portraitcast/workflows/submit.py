@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,7 +13,7 @@ from urllib.parse import unquote_plus
 
 from portraitcast.adapters.records import from_plain
 from portraitcast.domain.problems import Problem
-from portraitcast.domain.uploads import Facts
+from portraitcast.domain.uploads import Facts, Kind, classify
 from portraitcast.errors import MessageError
 from portraitcast.workflows.ingest import Arrival, Prepared
 
@@ -28,6 +29,11 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 RESERVE_SECONDS: Final = 45.0  # of the function's time: no new page is begun in it, so that dispatching has its turn
+# ours: bounds of what prepare may answer, far beyond what it does
+WORDS_MAX: Final = 4096  # bytes of a text; a message repeats a name of at most 1,024
+CHANGES_MAX: Final = 20  # as many as a report lists
+SECONDS_MAX: Final = 86_400.0
+COUNT_MAX: Final = 2**40  # bytes, pixels
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,21 +185,79 @@ def _arrival(record: object) -> tuple[Arrival, str]:
 
 
 def _prepared(answer: Mapping[str, object]) -> Prepared:
-    """Read what prepare answers; raises `MessageError`."""
+    """Read what prepare answers; raises `MessageError`.
+
+    Prepare decodes strangers' bytes, so what it says is held against what can be: a voice without a length, or another
+    file's asset, must not become a paid task.
+    """
     key, version = _text(answer.get("key")), _text(answer.get("version"))
     if key is None or version is None:
         raise MessageError("an answer of prepare lacks its key or its version")
-    facts: Facts | None = None
+    name = classify(key)
+    if name is None or name.kind.is_settings:
+        raise MessageError("an answer of prepare is about no voice and no picture")
     try:
-        if isinstance(found := answer.get("facts"), Mapping):
-            facts = from_plain(Facts, found)
-        elif isinstance(said := answer.get("problem"), Mapping):
-            facts = Facts(problem=from_plain(Problem, said))
-    except (TypeError, AttributeError) as error:
+        facts = _facts(answer, name.kind)
+    except (TypeError, ValueError, OverflowError, AttributeError) as error:
         raise MessageError("an answer of prepare is not to be understood") from error
-    if facts is None and not answer.get("gone"):
-        raise MessageError("an answer of prepare holds neither facts nor a problem")
     return Prepared(key, version, _text(answer.get("etag")) or "", facts)
+
+
+def _facts(answer: Mapping[str, object], kind: Kind) -> Facts | None:
+    """Return what an answer says of a version, None where it is gone."""
+    if isinstance(found := answer.get("facts"), Mapping):
+        facts = from_plain(Facts, found)
+        if not _can_be(facts, kind):
+            raise MessageError(f"an answer of prepare holds what no {kind} can be")
+        return facts
+    if isinstance(said := answer.get("problem"), Mapping):
+        problem = from_plain(Problem, said)
+        words = (problem.code, problem.message, problem.what_to_do)
+        others = (problem.limit, problem.measured)
+        if not all(_are_words(each) for each in words) or not all(each is None or _are_words(each) for each in others):
+            raise MessageError("an answer of prepare holds a problem without words")
+        return Facts(problem=Problem(*words, *others))
+    if answer.get("gone") is True:
+        return None
+    raise MessageError("an answer of prepare holds neither facts nor a problem")
+
+
+def _can_be(facts: Facts, kind: Kind) -> bool:
+    """Say whether a voice or a picture that can be used may have these facts."""
+    if facts.problem is not None or not _is_digest(facts.sha256) or not _are_words(facts.type):
+        return False
+    if kind is Kind.VOICE:
+        measured = facts.seconds is not None and 0 < facts.seconds <= SECONDS_MAX
+    else:
+        measured = _is_count(facts.width) and _is_count(facts.height)
+    few = len(facts.changes) <= CHANGES_MAX and all(_are_words(change) for change in facts.changes)
+    return measured and few and (_is_asset_of(facts) if facts.asset else facts.plain is True)
+
+
+def _is_asset_of(facts: Facts) -> bool:
+    asset = facts.asset
+    return (
+        asset is not None
+        and isinstance(facts.plain, bool)
+        and _are_words(asset.key)
+        and asset.key.startswith(f"assets/{facts.sha256}-")
+        and _is_digest(asset.sha256)
+        and _is_count(asset.bytes)
+        and _are_words(asset.type)
+    )
+
+
+def _is_digest(value: object) -> bool:
+    return isinstance(value, str) and re.fullmatch(r"[0-9a-f]{64}", value) is not None
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 < value < COUNT_MAX
+
+
+def _are_words(value: object) -> bool:
+    """Say whether a value is a text of some length that UTF-8 can write; raises `ValueError` where it can't."""
+    return isinstance(value, str) and 0 < len(value.encode()) <= WORDS_MAX
 
 
 def _object(value: object) -> Mapping[str, object]:
