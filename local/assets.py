@@ -8,7 +8,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "layers" / "portraitcast"))
 
-from portraitcast.domain.uploads import PORTRAIT_SUFFIXES, VOICE_SUFFIXES  # noqa: E402  # from the path above
+from portraitcast.domain.uploads import PORTRAIT_SUFFIXES, VOICE_SUFFIXES  # from the path above
 
 __all__ = ["PORTRAIT_SUFFIXES", "VOICE_SUFFIXES", "picture_asset"]
 

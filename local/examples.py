@@ -32,14 +32,14 @@ VOICE, PORTRAIT = (SAMPLES / "voice.mp3").read_bytes(), (SAMPLES / "portrait.png
 TROUBLE = {"code": "InternalError.Algo", "message": "An internal error has occurred during algorithm execution."}
 
 
-def silence(seconds: float) -> bytes:
-    """Return a WAV of that length, one channel of 16 bits, 8000 a second."""
+def tone(seconds: float) -> bytes:
+    """Return a WAV of that length, one channel of 16 bits, 8000 a second: a square wave of 400 Hz."""
     out = io.BytesIO()
     with wave.open(out, "wb") as voice:
         voice.setnchannels(1)
         voice.setsampwidth(2)
         voice.setframerate(8000)
-        voice.writeframes(bytes(round(seconds * 8000) * 2))
+        voice.writeframes((b"\0\x10" * 10 + b"\0\xf0" * 10) * round(seconds * 400))
     return out.getvalue()
 
 
@@ -99,7 +99,7 @@ def make(examples: Examples, simulator: Simulator) -> None:
     examples.wait("news/closing", "waiting")
     examples.delete("news/closing.mp3")
     examples.keep("news/closing", "withdrawn")
-    examples.drop("news/speech", png=PORTRAIT, wav=silence(72.5))
+    examples.drop("news/speech", png=PORTRAIT, wav=tone(72.5))
     examples.keep("news/speech", "rejected")
     simulator.fault({"task_fails": TROUBLE}, match={"contains": "weather"})
     examples.drop("news/weather", png=PORTRAIT, mp3=VOICE)

@@ -205,6 +205,9 @@ class Filler:
             return {**event, "Records": [self._record(record) for record in event["Records"]]}
         if "Bucket" in event:
             return {**event, "Bucket": self.target.upload_bucket}
+        for verb in ("prepare", "prepared"):
+            if verb in event:
+                return {**event, verb: self._version(event[verb])}
         if "scan" in event:
             return {**event, "scan": moved(event["scan"], self.name)}
         if "task" in event:
@@ -229,6 +232,18 @@ class Filler:
             body = json.dumps(self.fill(json.loads(record["body"])))
             return {**record, "body": body, "md5OfBody": hashlib.md5(body.encode()).hexdigest()}  # noqa: S324 (SQS's)
         return record
+
+    def _version(self, about: Event) -> Event:
+        """Return what a message says of a version, of the one that lies under the job's key."""
+        s3, key = self.target.client("s3"), self._key(moved(about["key"], self.name))
+        try:
+            there = s3.head_object(Bucket=self.target.upload_bucket, Key=key)
+        except ClientError as error:
+            if error.response["Error"]["Code"] != "404":
+                raise
+            return {**about, "key": key}
+        found = {"key": key, "version": there.get("VersionId", "null"), "etag": there["ETag"].strip('"')}
+        return {**about, **found, **({"bytes": there["ContentLength"]} if "bytes" in about else {})}
 
     def _key(self, key: str) -> str:
         """Return the key as it is, or what lies there under another suffix of its kind."""
@@ -280,6 +295,9 @@ def keys_of(event: Event, kind: str) -> list[str]:
             keys.append(unquote_plus(record["s3"]["object"]["key"]))
         elif "body" in record:
             keys += keys_of(json.loads(record["body"]), kind)
+    for verb in ("prepare", "prepared"):
+        if verb in event:
+            keys.append(event[verb]["key"])
     return keys
 
 

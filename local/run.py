@@ -552,7 +552,9 @@ def run_local() -> int:
             )
             with (
                 stack_up(work, parameters, provider=named_provider(os.environ), host=host) as run,
-                serve(run.client("s3"), *(run.outputs[f"{which}_bucket"] for which in ("upload", "results", "work"))) as page,
+                serve(
+                    run.client("s3"), *(run.outputs[f"{which}_bucket"] for which in ("upload", "results", "work"))
+                ) as page,
             ):
                 try:
                     known = run.outputs | {"page_url": page}

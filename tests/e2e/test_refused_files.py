@@ -166,7 +166,9 @@ REFUSALS = {
         "SettingsInvalid",
         ("v.json", "$.parameters.stile", "style_level"),
         "mend its name",
-        limit="style_level, ratio",
+        # of any model: which one is the job's is known only with all settings together
+        limit="style_level, ratio, template_id, eye_move_freq, video_fps, mouth_move_strength, head_move_strength, "
+        "paste_back, resolution, style",
         measured='"stile"',
     ),
     "a value that settings don't have": Refusal(

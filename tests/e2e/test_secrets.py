@@ -42,7 +42,7 @@ class Leftovers:
 def run_through_everything(stack: Stack, simulator: Simulator) -> list[str]:
     """Let jobs come to every kind of end; return their names."""
     folder = new_folder()
-    told = {"code": "InvalidParameter", "message": f"Bad request with key {FIRST_KEY} for {TOLD_LINK}"}
+    told = {"code": "InvalidParameter", "message": f"The image at {TOLD_LINK} is bad for key {FIRST_KEY}"}
     ends = {"fine": "done", "refused": "rejected", "failing": "failed", "of-links": "failed", "aborted": "failed"}
     names = {what: f"{folder}{what}/line" for what in ends}
     simulator.fault({"status": 400, "body": told}, endpoint="create", match={"contains": "refused"})

@@ -68,15 +68,14 @@ def test_new_bytes_while_the_old_ones_render_are_a_second_video_after_the_paid_o
     assert len(stack.tasks(folder)) == 2
 
 
-def test_a_second_voice_of_the_name_of_a_sent_job_is_refused_by_notice_and_changes_nothing(
-    stack: Stack, folder: str
-) -> None:
+def test_a_second_voice_of_a_sent_job_is_only_told(stack: Stack, folder: str) -> None:
+    """The job's report says that it was refused, by event and notice too; the job stays as it is."""
     name = f"{folder}line"
     stack.drop_pair(name)
     done = stack.wait_report(name, "done")
 
     stack.drop(f"{name}.mp3", b"another voice")
-    refused = stack.wait_report(name, "rejected", after=done["revision"])
+    refused = stack.wait_report(name, "done", after=done["revision"])
     notice = stack.notices.wait_for(refused)
     stack.pass_through()
 
@@ -84,9 +83,9 @@ def test_a_second_voice_of_the_name_of_a_sent_job_is_refused_by_notice_and_chang
     assert f"{name}.mp3" in refused["message"]
     assert f"{name}.wav" in refused["message"]
     assert "another name" in refused["error"]["what_to_do"]
-    assert notice["attributes"]["status"] == "rejected"
-    assert stack.report(name)["status"] == "done"
-    assert stack.report(name)["video"] == done["video"]
+    assert notice["attributes"]["status"] == "done"
+    assert stack.report(name) == refused
+    assert refused["video"] == done["video"]
     assert len(stack.tasks(folder)) == 1
 
 

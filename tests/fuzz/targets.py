@@ -9,12 +9,12 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from fuzz.provider import provider
+from portraitcast.adapters.probe import UnreadableVideoError, probe_video
 from portraitcast.adapters.queues import Queue
 from portraitcast.domain.problems import ProblemError, plain, scrub, show_link
 from portraitcast.domain.settings import SETTINGS_MAX_BYTES, claims_voice, effective, parse_settings, resolve_name
 from portraitcast.domain.uploads import classify, same_key
 from portraitcast.errors import PortraitcastError
-from portraitcast.media import UnreadableError, probe_picture, probe_video, probe_voice, sniff
 from portraitcast.workflows.submit import Received, Submit
 
 if TYPE_CHECKING:
@@ -44,16 +44,12 @@ class Target:
     words: tuple[bytes, ...]
 
 
-def probing(probe: Callable[[io.BytesIO], object]) -> Callable[[bytes], object]:
-    def run(data: bytes) -> object:
-        sniff(data[:4096])
-        try:
-            found = probe(io.BytesIO(data))
-        except UnreadableError as error:
-            return error.reason
-        return found
-
-    return run
+def videos(data: bytes) -> object:
+    try:
+        return probe_video(io.BytesIO(data))
+    except UnreadableVideoError as error:
+        assert len(str(error)) < 200
+        return str(error)
 
 
 def settings(data: bytes) -> object:
@@ -138,9 +134,7 @@ JSON_WORDS = (
     b'"',
 )
 TARGETS = {
-    "pictures": Target(probing(probe_picture), 3 * MIB, (b"IHDR", b"IDAT", b"IEND", b"RIFF", b"WEBP", b"VP8 ", b"VP8X", b"VP8L", b"\xff\xc0", b"\xff\xda", b"\xff\xd9", b"\xff\xd8", b"BM")),
-    "voices": Target(probing(probe_voice), 16 * MIB, (b"RIFF", b"WAVE", b"fmt ", b"data", b"LIST", b"ID3\4\0\0", b"TAG", b"APETAGEX", b"Xing", b"Info", b"VBRI", b"\xff\xfb\x90\x64")),
-    "videos": Target(probing(probe_video), 3 * MIB, (b"ftyp", b"moov", b"trak", b"mdia", b"mvhd", b"tkhd", b"mdhd", b"hdlr", b"vide", b"moof", b"mdat", b"\0\0\0\1moov", b"\0\0\0\0free")),
+    "videos": Target(videos, 3 * MIB, (b"ftyp", b"moov", b"trak", b"mdia", b"mvhd", b"tkhd", b"mdhd", b"hdlr", b"vide", b"moof", b"mdat", b"\0\0\0\1moov", b"\0\0\0\0free")),
     "texts": Target(texts, 32 * MIB, (b"https://", b"u:p@", b"?X-Amz-Signature=x", b"sk-", b"x-amz-", b"%3d", b"\\/\\/", b"#", b" ")),
     "settings": Target(settings, 4 * MIB, (*JSON_WORDS, b"../", b"image_url", b"face_bbox", b"liveportrait", b"video_fps", b"%s%n{0}", b"<script>")),
     "keys": Target(keys, 1 * MIB, (b"../", b".mp3", b"/", b"settings.json", b"%s%n{0}", b"<script>", b"\xf0\x9f\x8e\xa4", b"\xcc\x81", b"\0", b"https://u:p@h?X-Amz-Signature=x")),

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import random
 import struct
-import zlib
 from typing import TYPE_CHECKING
 
 import pytest
@@ -18,16 +16,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 MEGABYTE = 1_048_576
-VOICE_BYTES = 15 * MEGABYTE  # larger voices are refused unread
-
-
-def png_chunk(name: bytes, data: bytes) -> bytes:
-    return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
-
-
-def png(width: int, height: int, *chunks: bytes) -> bytes:
-    head = png_chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
-    return b"\x89PNG\r\n\x1a\n" + head + b"".join(chunks) + png_chunk(b"IEND", b"")
 
 
 def boxes(depth: int) -> bytes:
@@ -44,56 +32,9 @@ def objects(size: int) -> bytes:
     return (b'{"data":[' + one * (size // len(one)))[:-1] + b"]}"
 
 
-def voice_of(*pieces: bytes) -> Callable[[], bytes]:
-    """Return what makes a voice as large as may be: the first pieces once, the last again and again."""
-    once, again = b"".join(pieces[:-1]), pieces[-1]
-    return lambda: (once + again * (VOICE_BYTES // len(again)))[:VOICE_BYTES]
-
-
-def headers() -> bytes:
-    """Return frame headers that agree in nothing, one behind the other."""
-    chance = random.Random(1)  # noqa: S311  # no secret: the same each time
-    rates = [byte for byte in range(0x10, 0xF0) if byte & 0x0C != 0x0C]
-    return b"".join(bytes((0xFF, chance.choice(b"\xe3\xf3\xfb"), chance.choice(rates))) for _ in range(100_000))
-
-
-SHORT_FRAME = b"\xff\xf3\x14\xc4" + bytes(20)  # the shortest that there is: 8 kbit/s at 24 kHz, 24 bytes
-MP3 = samples.mp3(0.4, header=False)
 LIST = bytes([36])  # the provider answers to the call that lists tasks
 
 BOMBS: dict[str, tuple[str, Callable[[], bytes]]] = {
-    "a picture of 4 thousand million pixels in 30 MB of zeros": (
-        "pictures",
-        lambda: png(65_535, 65_535, png_chunk(b"IDAT", zlib.compress(bytes(30 * MEGABYTE), 9))),
-    ),
-    "a picture of a million empty chunks": ("pictures", lambda: png(500, 500, png_chunk(b"tEXt", b"") * 1_000_000)),
-    "a picture whose text unpacks to a gigabyte": (
-        "pictures",
-        lambda: png(500, 500, png_chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(64 * MEGABYTE), 9) * 16)),
-    ),
-    "a JPEG of a million empty segments": ("pictures", lambda: b"\xff\xd8" + b"\xff\xe1\0\2" * 1_000_000),
-    "a JPEG of 15 MB of fill bytes": ("pictures", lambda: b"\xff\xd8" + b"\xff" * 15 * MEGABYTE),
-    "a WebP of a million empty chunks": ("pictures", lambda: samples.riff(*[(b"ALPH", b"")] * 300_000, form=b"WEBP")),
-    "an MP3 of endless tags": ("voices", voice_of(samples.id3v2(b""))),
-    "an MP3 of endless tags at its end": ("voices", voice_of(MP3, samples.ape_tag(b""))),
-    "an MP3 of tags in tags": ("voices", lambda: samples.id3v2(samples.id3v2(b"x" * 4 * MEGABYTE) * 3)),
-    "an MP3 of tags that say they are longer": ("voices", voice_of(MP3, b"ID3\4\0\0\x7f\x7f\x7f\x7f")),
-    "an MP3 of nothing but ones": ("voices", voice_of(MP3[:4], b"\xff")),
-    "an MP3 of noise": ("voices", voice_of(MP3[:4], random.Random(1).randbytes(VOICE_BYTES))),  # noqa: S311  # no secret
-    "an MP3 of headers that never synchronise": ("voices", voice_of(b"\xff\xfb\x90\x64\0")),
-    "an MP3 of headers that agree in nothing": ("voices", voice_of(headers())),
-    "an MP3 of frames in pairs": ("voices", voice_of(SHORT_FRAME * 2 + b"\0")),
-    "an MP3 of frames in threes": ("voices", voice_of(SHORT_FRAME * 3 + b"\0")),
-    "an MP3 of frames as short as can be": ("voices", voice_of(SHORT_FRAME)),
-    "a WAV that says it has 4 GB": (
-        "voices",
-        lambda: b"RIFF\xff\xff\xff\xffWAVEfmt \x10\0\0\0" + samples.fmt() + b"data\xff\xff\xff\xff" + bytes(64),
-    ),
-    "a WAV at 4 thousand million samples a second": (
-        "voices",
-        lambda: samples.riff((b"fmt ", struct.pack("<HHIIHH", 1, 65_535, 0xFFFFFFFF, 1, 1, 0)), (b"data", bytes(99))),
-    ),
-    "a WAV of a million empty chunks": ("voices", lambda: samples.riff(*[(b"LIST", b"")] * 300_000)),
     "an MP4 of boxes 100,000 deep": ("videos", lambda: boxes(10_000)),
     "an MP4 of a million empty boxes": ("videos", lambda: samples.mp4(0.1)[:32] + b"\0\0\0\x08free" * 1_000_000),
     "an MP4 of boxes without length": ("videos", lambda: samples.mp4(0.1)[:32] + b"\0\0\0\0moov" * 100_000),
@@ -183,10 +124,9 @@ def test_a_key_is_a_name_and_nothing_else(name: str) -> None:
     assert TARGETS["keys"].run(name.encode()) is not None
 
 
-@pytest.mark.parametrize("kind", ["pictures", "voices", "videos"])
 @pytest.mark.parametrize("data", [b"", bytes(4096)])
-def test_a_file_that_is_nothing_is_refused_not_crashed(kind: str, data: bytes) -> None:
-    assert isinstance(TARGETS[kind].run(data), str)
+def test_a_file_that_is_nothing_is_refused(data: bytes) -> None:
+    assert isinstance(TARGETS["videos"].run(data), str)
 
 
 @pytest.mark.parametrize(

@@ -84,7 +84,7 @@ def test_keys_are_listed_in_pages(s3: Any) -> None:
 
 # ---------------------------------------------------------------------- links
 def link(key: str, kind: str = "wav", *, region: str = REGION, version: str = "v 1") -> str:
-    (made,) = Links(boto3.client("sts", region_name=region), ROLE, UPLOADS).sign(LinkedObject(key, version, kind))
+    (made,) = Links(boto3.client("sts", region_name=region), ROLE, UPLOADS, WORK).sign(LinkedObject(key, version, CONTENT_TYPES[kind]))
     return made
 
 
@@ -126,8 +126,8 @@ def test_a_link_without_a_version(aws: None) -> None:
 
 
 def test_links_of_one_create_share_a_session(aws: None) -> None:
-    links = Links(boto3.client("sts", region_name=REGION), ROLE, UPLOADS)
-    image, audio = links.sign(LinkedObject("a.png", "v1", "png"), LinkedObject("a.wav", "v2", "wav"))
+    links = Links(boto3.client("sts", region_name=REGION), ROLE, UPLOADS, WORK)
+    image, audio = links.sign(LinkedObject("a.png", "v1", "image/png"), LinkedObject("a.wav", "v2", "audio/wav"))
     assert (urlsplit(image).path, urlsplit(audio).path) == ("/a.png", "/a.wav")
     tokens = {parse_qs(urlsplit(url).query)["X-Amz-Security-Token"][0] for url in (image, audio)}
     assert len(tokens) == 1

@@ -108,7 +108,7 @@ def _newer_video(world: World) -> None:
     assert (world.status("a"), len(world.tasks())) == ("done", 2)
 
 
-@pytest.mark.parametrize("moment", ["before it reads the job again", "before its PUT"])
+@pytest.mark.parametrize("moment", ["before it asks the provider", "before it reads the job again", "before its PUT"])
 def test_a_slow_deliver_replaces_nothing(world: World, moment: str) -> None:
     """It has fetched the old video, and stands still while the job ends and a newer video is put."""
     world.rendering("a")
@@ -124,6 +124,8 @@ def test_a_slow_deliver_replaces_nothing(world: World, moment: str) -> None:
 
     if moment == "before its PUT":
         cure = world.instead(world.results, "put_video", stands_still)
+    elif moment == "before it asks the provider":
+        cure = world.instead(world.service, "query", stands_still)
     else:
         cure = world.instead(world.deliver, "_put", stands_still)
     answer = world.deliver.task(slow)

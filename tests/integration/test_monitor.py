@@ -207,6 +207,22 @@ def test_sweep_releases_leaked_slots_only(world: World) -> None:
     assert list(world.table.account().tasks_in_flight) == [world.job("a").owner]
 
 
+def test_sweep_goes_on_though_nobody_can_be_told(world: World) -> None:
+    """A topic that refuses keeps its notices, and stops nothing of what the sweep does."""
+    world.rendering("a")
+    leaked = "0" * 32 + "#1"
+    world.table.update_account(lambda account: account.take_slot(leaked, "emo-v1").notify("a title", "Some text."))
+    cure = world.fails(world.notifications, "notify_operators")
+    world.post({"sweep": True})
+    world.run(60)
+    assert list(world.table.account().tasks_in_flight) == [world.job("a").owner]
+    assert world.dead == []
+    cure()
+    world.post({"sweep": True})
+    world.run(60)
+    assert world.new_operator_notices() == ["a title"]
+
+
 # ---------------------------------------------------------------------- long executions
 @pytest.mark.parametrize("most", [1, 4])
 def test_a_long_execution_hands_over(world: World, monkeypatch: pytest.MonkeyPatch, most: int) -> None:

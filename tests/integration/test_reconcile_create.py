@@ -40,14 +40,18 @@ def without(task: str) -> Callable[[list[ListedTask]], list[ListedTask]]:
     return lambda rows: [row for row in rows if row.task_id != task]
 
 
-def takes(world: World, seconds: float) -> Callable[[], None]:
-    """Let a whole list take so long. Who asks without a bound, or with one beyond the function's time, dies with it."""
+def takes(world: World, seconds: float, died: list[float] | None = None) -> Callable[[], None]:
+    """Let a whole list take so long. Who asks without a bound, or with one beyond the function's time, dies with it.
+
+    `died` gets the time of each such death.
+    """
 
     def slow(real: Callable[..., Any], model: Any, *, seconds: float | None = None, needed: float = seconds) -> Any:
         bound = needed if seconds is None else min(needed, seconds)
         left = world.function_ends_at - world.clock()
         world.advance(min(bound, left))
         if bound >= left:
+            (died if died is not None else []).append(world.clock())
             raise Died
         if bound < needed:
             raise ProviderIllError("NoAnswer", f"the list wasn't complete after {bound:.0f} s")
@@ -358,10 +362,11 @@ def test_lag_hides_known_tasks_for_a_while(world: World) -> None:
 def test_a_slow_list_never_outlasts_submit(world: World, seconds: float) -> None:
     """Five pages of 25 s: a look ends before its function does, and no message becomes a dead letter."""
     world.sim.fault({"close": "before"}, endpoint="create")
-    cure = takes(world, seconds)
+    died: list[float] = []
+    cure = takes(world, seconds, died)
     world.drop_pair("a")
     world.run(1200)
-    assert world.dead == []
+    assert (died, world.dead) == ([], [])
     assert world.table.account().open_create is None or seconds > 75
     cure()
     world.run()

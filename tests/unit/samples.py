@@ -20,7 +20,7 @@ from portraitcast.domain.job import (
 from portraitcast.domain.models import Boxes
 from portraitcast.domain.problems import Problem
 from portraitcast.domain.settings import Effective
-from portraitcast.domain.uploads import Name, Upload, classify
+from portraitcast.domain.uploads import Asset, Name, Upload, classify
 
 NOW = 1_772_337_600.0  # 2026-03-01 04:00 UTC, noon in Beijing
 KEY = "acme/line-01.mp3"
@@ -29,7 +29,14 @@ PROBLEM = Problem(
 )
 VOICE = Voice(KEY, "v1", "e1", sha256="a" * 64, bytes=49_197, seconds=6.05, type="mp3")
 PORTRAIT = Portrait(
-    *("only_image", "acme/anna.png", "v2", "e2"), sha256="b" * 64, bytes=700_000, width=900, height=800, type="png"
+    *("only_image", "acme/anna.heic", "v2", "e2"),
+    sha256="b" * 64,
+    bytes=700_000,
+    width=900,
+    height=800,
+    type="heic",
+    changes=("converted from HEIC to JPEG", "turned upright as its Exif says"),
+    asset=Asset(f"assets/{'b' * 64}-1.jpg", "e" * 64, 650_000, "image/jpeg"),
 )
 EMO = Effective("emo-v1", "emo-v1", {"style_level": "calm", "ratio": "1:1"})
 INPUTS = Inputs(
@@ -49,7 +56,7 @@ KNOWN: dict[str, Any] = {
     "inputs": INPUTS,
     "revision": 7,
     "published": 6,
-    "candidates": Candidates(("acme/anna.png",), 1),
+    "candidates": Candidates(("acme/anna.heic",), 1),
     "boxes": Boxes((1, 2, 3, 4), (0, 1, 5, 6)),
     "task": TASK,
     "video": VIDEO,

@@ -9,7 +9,7 @@ from collections import Counter
 import pytest
 
 from bench import cost, delivery, document, overhead, polling, recorder, stack, starts, storm
-from portraitcast.media import probe_video
+from portraitcast.adapters.probe import probe_video
 from unit.media_samples import mp4
 
 MARK = document.Mark("polls", "≤ 2", "3", met=False, why="They are many.")

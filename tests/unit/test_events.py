@@ -15,10 +15,12 @@ from unittest.mock import Mock
 import pytest
 
 from package import read_template
+from portraitcast.adapters.buckets import Uploads
 from portraitcast.adapters.dashscope import DashScope, ProviderTask
+from portraitcast.adapters.jobs_table import JobsTable
 from portraitcast.adapters.queues import Queue
 from portraitcast.bootstrap.submit import SubmitWorkflows
-from portraitcast.domain.uploads import short_hash
+from portraitcast.domain.uploads import Upload, classify, short_hash
 from portraitcast.errors import TryLaterError
 from portraitcast.workflows.create_task import CreateTask
 from portraitcast.workflows.deliver import Deliver
@@ -28,6 +30,7 @@ from portraitcast.workflows.ingest import Ingest
 from portraitcast.workflows.monitor import Monitor
 from portraitcast.workflows.poll import Poll
 from portraitcast.workflows.publish import Publish
+from portraitcast.workflows.read_upload import ReadUpload
 from portraitcast.workflows.submit import Received, Submit
 from portraitcast.workflows.sweep import Sweep
 
@@ -220,9 +223,36 @@ def test_pause_and_resume_stop_and_start_creates(submit: Any, asked: Asked, name
     assert order == {"paused": paused}
 
 
+def test_what_prepare_has_found_is_kept(submit: Any, asked: Asked) -> None:
+    submit("submit-prepared")
+    (prepared,) = asked.ingest.prepared.call_args.args
+    assert (prepared.key, prepared.version) == ("acme/line-01.mp3", "null")
+    assert (prepared.facts.seconds, prepared.facts.type, prepared.facts.plain) == (6.051, "mp3", True)
+
+
 def test_one_job_is_reconciled(submit: Any, asked: Asked) -> None:
     submit("submit-reconcile")
     asked.sweep.reconcile.assert_called_once_with(JOB)
+
+
+# ---------------------------------------------------------------- prepare
+
+
+@pytest.mark.parametrize(("name", "kind"), [("prepare-voice", "voice"), ("prepare-portrait", "portrait")])
+def test_an_upload_is_prepared(name: str, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The message is the one that submit sends."""
+    module, preparing = app("prepare"), Mock()
+    preparing.handle.return_value = {"facts": {}}
+    monkeypatch.setattr(module, "preparing", lambda: preparing)
+    assert module.handler(event(name), Context()) == {"batchItemFailures": []}
+    (upload, receives) = preparing.handle.call_args.args
+    assert (upload.key, upload.version, upload.kind, receives) == (upload.key, "null", kind, 1)
+    queue, written = Mock(spec=Queue), classify(upload.key)
+    assert written
+    reading = ReadUpload(Mock(spec=JobsTable), Mock(spec=Uploads), queue, clock=lambda: NOW)
+    assert reading.ask(Upload(written, upload.version, upload.bytes, NOW))
+    (record,) = event(name)["Records"]
+    assert json.loads(record["body"]) == queue.send.call_args.args[0]
 
 
 # ---------------------------------------------------------------- status
@@ -321,8 +351,6 @@ def test_the_stacks_rule_would_send_the_event(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_page_has_a_line_for_the_event(name: str) -> None:
-    function = {"submit": "SubmitFunction", "status": "StatusFunction", "deliver": "DeliverFunction"}[
-        name.split("-", maxsplit=1)[0]
-    ]
+    function = f"{name.partition('-')[0].title()}Function"
     lines = (ROOT / "docs" / "sam.md").read_text("utf-8").splitlines()
     assert any(f"{name}.json" in line and function in line for line in lines)

@@ -22,7 +22,7 @@ LAYER = ROOT / "layers" / "portraitcast"
 PACKAGE = LAYER / "portraitcast"
 MODULES = sorted(path for path in PACKAGE.rglob("*.py"))
 # From the top to the bottom; what stands beside the folders (`config`, `errors`) knows of none of them.
-LEVELS = {"functions": 5, "bootstrap": 4, "workflows": 3, "adapters": 2, "media": 1, "domain": 1}
+LEVELS = {"functions": 5, "bootstrap": 4, "workflows": 3, "adapters": 2, "domain": 1}
 LEVELS |= {"errors": 0, "config": 0}
 PLAIN = {"domain", "workflows"}  # where `dict[str, Any]` has no place
 

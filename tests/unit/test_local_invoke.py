@@ -10,13 +10,14 @@ from typing import Any
 from urllib.parse import unquote_plus
 
 import pytest
+from botocore.exceptions import ClientError
 
 from invoke import Filler, InvokeError, Target, chosen_function, kept_away, keys_of, moved, name_of, read_event
 
 JOB = "böx/my line + 1"
-MACHINE = "arn:aws:states:us-east-1:000000000000:stateMachine:portraitcast-watch"
+MACHINE = "arn:aws:states:us-east-1:000000000000:stateMachine:StateMachine-1A2B3C4D5E6F"
 REPORT = {"job": "f" * 32, "status": "rendering"}
-INPUT = {"job": "f" * 32, "attempt": 2, "task": "their-task", "watch": 3, "sent_at": 1.0, "wait_seconds": 7}
+INPUT = {"job": "f" * 32, "attempt": 2, "task": "their-task", "execution": 3, "sent_at": 1.0, "wait_seconds": 7}
 
 
 @dataclass
@@ -32,6 +33,11 @@ class Aws:
 
     def list_objects_v2(self, Prefix: str, **_: Any) -> dict[str, Any]:  # noqa: N803 (boto3's name)
         return {"Contents": [{"Key": key} for key in self.keys if key.startswith(Prefix)]}
+
+    def head_object(self, Key: str, **_: Any) -> dict[str, Any]:  # noqa: N803 (boto3's name)
+        if Key not in self.keys:
+            raise ClientError({"Error": {"Code": "404"}}, "HeadObject")
+        return {"VersionId": "v1", "ETag": '"e1"', "ContentLength": 7}
 
     def get_paginator(self, _name: str) -> Aws:
         return self
@@ -96,6 +102,14 @@ def test_bodies_are_filled_and_keep_a_right_digest() -> None:
         assert record["md5OfBody"] == hashlib.md5(record["body"].encode()).hexdigest()  # noqa: S324 (SQS's)
 
 
+def test_prepare_is_asked_for_the_version_that_is_there() -> None:
+    (record,) = filler(Aws(keys=[f"{JOB}.wav"])).fill(read_event("prepare-voice"))["Records"]
+    asked = json.loads(record["body"])["prepare"]
+    assert asked == {"key": f"{JOB}.wav", "version": "v1", "etag": "e1", "kind": "voice", "bytes": 7}
+    answer = filler(Aws()).fill(read_event("submit-prepared"))["prepared"]
+    assert (answer["key"], answer["version"]) == (f"{JOB}.mp3", "null")
+
+
 def test_a_task_gets_the_newest_executions_ids_and_keeps_its_times() -> None:
     aws = Aws(executions=[execution("f" * 32 + "-1", 1), execution("f" * 32 + "-2", 2), execution("e" * 32, 3)])
     event = filler(aws, REPORT).fill(read_event("status-task-too-old"))
@@ -104,7 +118,7 @@ def test_a_task_gets_the_newest_executions_ids_and_keeps_its_times() -> None:
         "job": "f" * 32,
         "attempt": 2,
         "task": "their-task",
-        "watch": 3,
+        "execution": 3,
     }
     ended = filler(aws, REPORT).fill(read_event("deliver-execution-aborted"))
     assert ended["detail"]["executionArn"] == ended["resources"][0] == "arn:" + "f" * 32 + "-2"
@@ -113,10 +127,10 @@ def test_a_task_gets_the_newest_executions_ids_and_keeps_its_times() -> None:
 
 def test_a_job_that_is_not_far_enough_is_said_to() -> None:
     with pytest.raises(InvokeError, match="it has no report yet"):
-        filler(Aws()).fill(read_event("status-look"))
+        filler(Aws()).fill(read_event("status-poll"))
     with pytest.raises(InvokeError, match="it is rendering and has no execution yet"):
-        filler(Aws(), REPORT).fill(read_event("status-look"))
-    assert filler(Aws(), asked=False).fill(read_event("status-look")) == read_event("status-look")
+        filler(Aws(), REPORT).fill(read_event("status-poll"))
+    assert filler(Aws(), asked=False).fill(read_event("status-poll")) == read_event("status-poll")
 
 
 def test_mappings_come_back_as_they_were() -> None:
@@ -128,7 +142,7 @@ def test_mappings_come_back_as_they_were() -> None:
 
 def test_a_function_is_named_short_or_long() -> None:
     assert chosen_function("submit") == chosen_function("SubmitFunction") == "SubmitFunction"
-    with pytest.raises(InvokeError, match="Submit, Status, Deliver"):
+    with pytest.raises(InvokeError, match="Submit, Prepare, Status, Deliver"):
         chosen_function("")
     with pytest.raises(InvokeError, match="submit-voice"):
         read_event("nothing-of-the-kind")

@@ -27,8 +27,8 @@ FIELDS = {
     "status": None,
     "message": None,
     "inputs": {
-        "voice": ("key", "url", "version", "sha256", "bytes", "seconds", "type"),
-        "portrait": ("key", "url", "version", "sha256", "bytes", "width", "height", "type", "chosen_by"),
+        "voice": ("key", "url", "version", "sha256", "bytes", "seconds", "type", "changes"),
+        "portrait": ("key", "url", "version", "sha256", "bytes", "width", "height", "type", "changes", "chosen_by"),
         "settings": [("key", "version", "sha256")],
     },
     "candidates": ("keys", "count"),
@@ -92,11 +92,12 @@ def test_what_is_known_stands_where_it_belongs() -> None:
     voice, portrait = INPUTS.voice, INPUTS.portrait
     assert voice is not None
     assert portrait is not None
-    shown = {"etag", "link"}  # which are not
-    assert report["inputs"]["voice"] == {"url": None} | {k: v for k, v in asdict(voice).items() if k not in shown}
-    assert report["inputs"]["portrait"] == {"url": None} | {k: v for k, v in asdict(portrait).items() if k not in shown}
+    hidden = {"etag", "link", "asset"}
+    for name, file in (("voice", voice), ("portrait", portrait)):
+        shown = {part: value for part, value in asdict(file).items() if part not in hidden}
+        assert report["inputs"][name] == shown | {"url": None, "changes": list(file.changes)}
     assert report["inputs"]["settings"] == [{"key": "acme/settings.json", "version": "v3", "sha256": "c" * 64}]
-    assert report["candidates"] == {"keys": ["acme/anna.png"], "count": 1}
+    assert report["candidates"] == {"keys": ["acme/anna.heic"], "count": 1}
     assert report["task"] == {
         "id": "t-1",
         "submit_time": iso(NOW - 399),

@@ -49,6 +49,7 @@ QUEUES = of_type("AWS::SQS::Queue")
 TOPICS = of_type("AWS::SNS::Topic")
 ALARMS = of_type("AWS::CloudWatch::Alarm")
 RULES = of_type("AWS::Events::Rule")
+KEPT_BUCKETS = ["UploadBucket", "ResultsBucket"]  # what lies in the others can all be made again
 NAMESPACE = "Portraitcast"  # of the product's own metrics
 
 # ---------------------------------------------------------------- parameters and outputs
@@ -65,6 +66,7 @@ PARAMETERS: dict[str, tuple[object, int | None]] = {
     "BreakerSeconds": (60, 1),
     "SweepMinutes": (5, 1),
     "DailyBudgetCny": (0, 0),
+    "MaxVoiceSeconds": (600, 1),
     "NotificationEmail": ("", None),
     "CustomerKeyArn": ("", None),
     "FormerKeyArns": ("", None),
@@ -137,7 +139,8 @@ def test_a_bucket_is_encrypted_private_and_versioned(bucket: str) -> None:
     assert properties["PublicAccessBlockConfiguration"] == dict.fromkeys(
         ("BlockPublicAcls", "BlockPublicPolicy", "IgnorePublicAcls", "RestrictPublicBuckets"), True
     )
-    assert properties["VersioningConfiguration"] == {"Status": "Enabled"}
+    if bucket in KEPT_BUCKETS:
+        assert properties["VersioningConfiguration"] == {"Status": "Enabled"}
 
 
 @pytest.mark.parametrize("queue", QUEUES)
@@ -192,10 +195,15 @@ def test_nobody_reaches_it_without_tls(kind: str, name: str) -> None:
 DEAD_LETTERS = sorted(name for name in QUEUES if name.endswith("DeadLetterQueue"))
 
 
-def test_messages_that_fail_are_dead_after_five_tries() -> None:
-    redrives = {name: queue.get("RedrivePolicy") for name, queue in QUEUES.items() if name not in DEAD_LETTERS}
-    target = {"Fn::GetAtt": ["DeadLetterQueue", "Arn"]}
-    assert redrives == {"UploadsQueue": {"deadLetterTargetArn": target, "maxReceiveCount": 5}}
+def redrives() -> dict[str, tuple[str | None, int]]:
+    """Return queue → where its messages go in the end, and after how many receives."""
+    policies = {name: queue["RedrivePolicy"] for name, queue in QUEUES.items() if name not in DEAD_LETTERS}
+    return {name: (referred(p["deadLetterTargetArn"]), p["maxReceiveCount"]) for name, p in policies.items()}
+
+
+def test_messages_that_fail_are_dead_in_the_end() -> None:
+    """Prepare itself answers a file that has killed its process three times; only then may its message die."""
+    assert redrives() == {"UploadsQueue": ("DeadLetterQueue", 5), "MediaQueue": ("MediaDeadLetterQueue", 6)}
 
 
 def dead_letters_of_rules() -> list[str | None]:
@@ -216,7 +224,11 @@ def dead_letters_of_functions() -> dict[str | None, str | None]:
 
 def test_each_source_has_dead_letters_of_its_own() -> None:
     """A queue that holds those of several can't be redriven (Amazon SQS, "dead-letter queue redrive")."""
-    used = ["DeadLetterQueue", *dead_letters_of_rules(), *dead_letters_of_functions().values()]
+    used = [
+        *(target for target, _ in redrives().values()),
+        *dead_letters_of_rules(),
+        *dead_letters_of_functions().values(),
+    ]
     assert sorted(map(str, used)) == DEAD_LETTERS
 
 
@@ -225,9 +237,22 @@ def test_dead_letters_of_every_source_raise_an_alarm() -> None:
     assert sorted(str(referred(a["Dimensions"][0]["Value"])) for a in alarms) == DEAD_LETTERS
 
 
-def test_a_message_stays_hidden_for_six_times_the_functions_time_limit() -> None:
+def mappings() -> dict[str, dict[str, Any]]:
+    """Return function → the queue's event that invokes it."""
+    return {
+        name: event["Properties"]
+        for name, function in FUNCTION_RESOURCES.items()
+        for event in function.get("Events", {}).values()
+        if event["Type"] == "SQS"
+    }
+
+
+@pytest.mark.parametrize("function", mappings())
+def test_a_message_stays_hidden_for_six_time_limits(function: str) -> None:
     """So AWS advises ("Using Lambda with Amazon SQS"): else a batch comes again while it is still being handled."""
-    assert QUEUES["UploadsQueue"]["VisibilityTimeout"] >= 6 * FUNCTION_RESOURCES["SubmitFunction"]["Timeout"]
+    queue = referred(mappings()[function]["Queue"])
+    assert queue
+    assert QUEUES[queue]["VisibilityTimeout"] >= 6 * FUNCTION_RESOURCES[function]["Timeout"]
 
 
 @pytest.mark.parametrize("queue", DEAD_LETTERS)
@@ -249,14 +274,9 @@ def test_a_mapping_leaves_others_their_concurrency() -> None:
     assert all(mapping["Properties"]["ScalingConfig"]["MaximumConcurrency"] <= 5 for mapping in mappings)
 
 
-def test_only_failed_messages_of_a_batch_come_again() -> None:
-    (mapping,) = [
-        event["Properties"]
-        for function in FUNCTION_RESOURCES.values()
-        for event in function.get("Events", {}).values()
-        if event["Type"] == "SQS"
-    ]
-    assert mapping["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
+@pytest.mark.parametrize("function", mappings())
+def test_only_failed_messages_of_a_batch_come_again(function: str) -> None:
+    assert mappings()[function]["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
 
 
 # ---------------------------------------------------------------- rights
@@ -312,8 +332,20 @@ def test_the_key_is_in_no_functions_environment() -> None:
         TEMPLATE["Globals"]["Function"]["Environment"]["Variables"],
         *(f.get("Environment", {}).get("Variables", {}) for f in FUNCTION_RESOURCES.values()),
     ]
-    named = {name: value for each in variables for name, value in each.items() if "KEY" in name}
-    assert [name for name, value in named.items() if value != {"Ref": "AWS::NoValue"}] == ["API_KEY_SECRET_ARN"]
+    no_value = {"Ref": "AWS::NoValue"}
+    named = {name for each in variables for name, value in each.items() if "KEY" in name and value != no_value}
+    assert named == {"API_KEY_SECRET_ARN"}
+
+
+def test_prepare_knows_nothing_of_the_provider() -> None:
+    """Strangers' bytes are decoded there."""
+    own = FUNCTION_RESOURCES["PrepareFunction"]["Environment"]["Variables"]
+    none = {name for name, value in own.items() if value == {"Ref": "AWS::NoValue"}}
+    assert none == {"API_KEY_SECRET_ARN", "DASHSCOPE_BASE_URL", "MIN_POLL_SECONDS", "MAX_POLL_SECONDS"}
+    services = {
+        action.partition(":")[0] for name, s in ALLOWED if name == "PrepareRole" for action in listed(s["Action"])
+    }
+    assert services == {"logs", "s3", "sqs", "xray"}
 
 
 def test_names_that_lambda_sets_itself_have_no_value() -> None:
@@ -336,13 +368,19 @@ def test_one_processor_goes_through_functions_and_layers() -> None:
 # ---------------------------------------------------------------- people's files
 
 
-@pytest.mark.parametrize("name", [*BUCKETS, *of_type("AWS::DynamoDB::Table")])
+@pytest.mark.parametrize("name", [*KEPT_BUCKETS, *of_type("AWS::DynamoDB::Table")])
 def test_files_and_the_memory_of_what_was_paid_outlive_the_stack(name: str) -> None:
     policies = RESOURCES[name]["DeletionPolicy"], RESOURCES[name]["UpdateReplacePolicy"]
     assert policies == ("RetainExceptOnCreate", "Retain")
 
 
-@pytest.mark.parametrize("bucket", BUCKETS)
+def test_what_is_made_again_expires_by_itself() -> None:
+    (work,) = set(BUCKETS) - set(KEPT_BUCKETS)
+    rules = BUCKETS[work]["LifecycleConfiguration"]["Rules"]
+    assert {rule["Prefix"]: rule["ExpirationInDays"] for rule in rules} == {"assets/": 30, "parts/": 7}
+
+
+@pytest.mark.parametrize("bucket", KEPT_BUCKETS)
 def test_old_versions_go_after_30_days_and_current_ones_never(bucket: str) -> None:
     for rule in BUCKETS[bucket]["LifecycleConfiguration"]["Rules"]:
         assert rule["NoncurrentVersionExpiration"] == {"NoncurrentDays": 30}
@@ -615,11 +653,11 @@ def test_every_function_and_the_machine_are_traced_by_their_services_and_no_sdk_
     assert of_type("AWS::Serverless::StateMachine")["StateMachine"]["Tracing"] == {"Enabled": True}
     assert "aws-xray-sdk" not in (ROOT / "layers" / "portraitcast" / "requirements.txt").read_text("utf-8")
     traced = {name for name, s in ALLOWED if "xray:PutTraceSegments" in listed(s["Action"])}
-    assert traced == {"SubmitRole", "StatusRole", "DeliverRole", "StateMachineRole"}
+    assert traced == {"SubmitRole", "StatusRole", "DeliverRole", "PrepareRole", "StateMachineRole"}
 
 
-def test_the_layer_is_made_by_its_own_makefile() -> None:
-    (name,) = of_type("AWS::Serverless::LayerVersion")
+@pytest.mark.parametrize("name", of_type("AWS::Serverless::LayerVersion"))
+def test_a_layer_is_made_by_its_own_makefile(name: str) -> None:
     folder = ROOT / RESOURCES[name]["Properties"]["ContentUri"]
     assert RESOURCES[name]["Metadata"]["BuildMethod"] == "makefile"
     assert f"build-{name}:" in (folder / "Makefile").read_text("utf-8").splitlines()  # the target that SAM CLI makes

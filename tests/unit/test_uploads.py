@@ -12,9 +12,13 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from portraitcast.domain.job import TASK_LIFE_SECONDS
 from portraitcast.domain.uploads import (
+    ASSET_FRESH_SECONDS,
     KEY_MAX_BYTES,
     SYSTEM_FOLDERS,
+    Asset,
+    Facts,
     Kind,
     NoKeyError,
     classify,
@@ -22,19 +26,24 @@ from portraitcast.domain.uploads import (
     same_key,
     short_hash,
 )
+from unit.samples import NOW, upload
 from unit.samples import named as counted
-from unit.samples import upload
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 SUFFIXES = {
-    Kind.VOICE: (".mp3", ".wav"),
-    Kind.PORTRAIT: (".jpg", ".jpeg", ".png", ".bmp", ".webp"),
-    Kind.OTHER_SOUND: (".m4a", ".aac", ".ogg", ".opus", ".flac", ".wma", ".aiff", ".amr"),
-    Kind.OTHER_PICTURE: (".heic", ".heif", ".avif", ".gif", ".tif", ".tiff"),
+    Kind.VOICE: (
+        *(".mp3", ".wav", ".m4a", ".m4b", ".aac", ".ogg", ".oga", ".opus", ".flac", ".wma", ".aif", ".aiff", ".aifc"),
+        *(".amr", ".caf", ".3gp", ".webm", ".weba", ".mka", ".mp4", ".mov"),
+    ),
+    Kind.PORTRAIT: (
+        *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".heic", ".heif", ".avif", ".gif", ".tif"),
+        ".tiff",
+    ),
     Kind.JOB_SETTINGS: (".json",),
 }
+ASSET = Asset("assets/a-1.wav", "e" * 64, 9000, "audio/wav")
 EVERY_SUFFIX = [(kind, suffix) for kind, suffixes in SUFFIXES.items() for suffix in suffixes]
 
 suffixes = st.sampled_from([suffix for _, suffix in EVERY_SUFFIX])
@@ -65,9 +74,9 @@ def test_the_suffix_tells_the_kind(kind: Kind, suffix: str) -> None:
         assert (name.kind, name.suffix) == (kind, suffix)
 
 
-def test_sounds_and_pictures() -> None:
-    assert {kind for kind in Kind if kind.is_sound} == {Kind.VOICE, Kind.OTHER_SOUND}
-    assert {kind for kind in Kind if kind.is_picture} == {Kind.PORTRAIT, Kind.OTHER_PICTURE}
+def test_only_settings_are_read_by_submit() -> None:
+    """Media are read by prepare."""
+    assert {kind for kind in Kind if kind.is_settings} == {Kind.JOB_SETTINGS, Kind.FOLDER_SETTINGS}
 
 
 @pytest.mark.parametrize(
@@ -87,7 +96,7 @@ def test_sounds_and_pictures() -> None:
         "acme/mp3",
         "acme/line-01.",
         "acme/line-01.mp3.part",
-        "acme/line-01.mp4",
+        "acme/line-01.mkv",
         "acme/line-01.txt",
         "acme/line-01.pdf",
         "acme/line-01.svg",
@@ -364,6 +373,27 @@ def test_the_order_of_events(event: str, known: str, older: bool) -> None:
 def test_only_one_of_two_is_older(one: str, other: str) -> None:
     a, b = upload(sequencer=one), upload(sequencer=other)
     assert not (a.is_older_event_than(b) and b.is_older_event_than(a))
+
+
+# What reading found
+
+
+@pytest.mark.parametrize(
+    ("asset", "age", "fresh"),
+    [
+        (ASSET, ASSET_FRESH_SECONDS - 1, True),
+        (ASSET, ASSET_FRESH_SECONDS, False),
+        (None, 10 * ASSET_FRESH_SECONDS, True),
+    ],
+)
+def test_an_asset_is_fresh_for_a_while(asset: Asset | None, age: float, fresh: bool) -> None:
+    """What is passed on as it is lies in the upload bucket, and never goes stale."""
+    assert Facts(asset=asset, read_at=NOW - age).is_fresh(NOW) is fresh
+
+
+def test_a_fresh_asset_outlives_its_task() -> None:
+    """A create fetches within the hour; the work bucket keeps assets for 30 days."""
+    assert ASSET_FRESH_SECONDS + TASK_LIFE_SECONDS < 30 * 86_400
 
 
 def test_other_facts_are_the_same_upload() -> None:

@@ -388,8 +388,16 @@ class Job:
         return cls(id=job_id, name=name, folder=folder, created_at=now, inputs=inputs)
 
     def wait(self, inputs: Inputs, identity: str, now: float, **shown: Any) -> Self:
-        """Wait for files, an answer or quiet; `shown` is ``problems``, ``message``, ``candidates``, ``being_read``."""
-        return self._evaluated("wait", inputs, identity, "", now, open_folders=inputs.folders, **shown)
+        """Wait for files, an answer or quiet; `shown` is ``problems``, ``message``, ``candidates``, ``being_read``.
+
+        While new bytes of its files are read, a job keeps its place in the queue.
+        """
+        place = self.place_key if shown.get("being_read") else None
+        return self._evaluated("wait", inputs, identity, "", now, open_folders=inputs.folders, place_key=place, **shown)
+
+    def await_reading(self) -> Self:
+        """Stay at its end while new bytes of its files are read."""
+        return replace(self, being_read=True)
 
     def queue(
         self, inputs: Inputs, identity: str, fingerprint: str, now: float, *, ready_at: float, held: str | None = None
@@ -466,7 +474,7 @@ class Job:
 
     def end_follow_up(self) -> Self:
         """Note that new files which came meanwhile have been looked at, and change nothing."""
-        return replace(self, follow_up=False)
+        return replace(self, follow_up=False, being_read=False)
 
     def refuse_upload(self, problem: Problem, now: float) -> Self:
         """Say of an upload that it was refused; nothing else changes."""
@@ -585,7 +593,7 @@ class Job:
     # ------------------------------------------------------------------ how a change is made
     def _out_of_queue(self) -> Self:
         """Return the job without its place in the queue; no folder may change it then."""
-        return replace(self, queue_key=None, place_key=None, held=None, open_folders=())
+        return replace(self, queue_key=None, place_key=None, held=None, being_read=False, open_folders=())
 
     def _place(self, ready_at: float) -> str:
         """Return the sort key of the queue entry: the job's own place, else the one of `ready_at`."""
@@ -598,7 +606,7 @@ class Job:
     def _evaluated(
         self, transition: str, inputs: Inputs, identity: str, fingerprint: str, now: float, **fields: Any
     ) -> Self:
-        blank = replace(self._out_of_queue(), message="", problems=(), candidates=None, being_read=False)
+        blank = replace(self._out_of_queue(), message="", problems=(), candidates=None)
         same = bool(fingerprint) and fingerprint == self.fingerprint
         changed = blank._quietly(
             transition,

@@ -156,7 +156,7 @@ def match(gathered: Gathered, lookup: Lookup) -> Match:
     )
     for upload in (*gathered.jsons, *gathered.folder_settings):
         if upload.unread:
-            return Waiting(inputs, message=_BEING_READ)
+            return Waiting(inputs, message=_BEING_READ, being_read=True)
         if _may_be_arriving(upload, gathered):
             return _arriving(inputs, gathered, upload)
     gathered = replace(gathered, jsons=_without_twin_jsons(gathered.jsons))
@@ -233,7 +233,7 @@ def _settings(gathered: Gathered, lookup: Lookup, inputs: Inputs) -> _Settings |
         folder = _parse(gathered.folder_settings, folder_defaults=True)
     except ProblemError as error:
         if not (own and own.image_url):
-            inputs = replace(inputs, own=(*inputs.own, *(f.tag for f in lookup.same_name())))
+            inputs = replace(inputs, own=(*inputs.own, *(f.tag for f in _by_key(lookup.same_name()))))
         return Rejected(inputs, (error.problem,), shared=True)
     return _Settings(inputs, own, folder)
 
@@ -385,26 +385,34 @@ def _ready(
     gathered: Gathered, settings: _Settings, lookup: Lookup, inputs: Inputs, facts: Facts | None = None
 ) -> Match:
     portrait = inputs.portrait
-    size = (portrait.width, portrait.height) if portrait and portrait.width and portrait.height else None
+    size = (facts.width, facts.height) if facts and facts.width and facts.height and _is_untouched(facts) else None
     own_key = gathered.jsons[0].key if gathered.jsons else None
     folder_key = _newest(gathered.folder_settings).key if gathered.folder_settings else None
     shared = portrait is not None and portrait.is_shared
     try:
-        holds = effective(
-            settings.own, settings.folder, picture_size=size, own_key=own_key, folder_key=folder_key
-        )
+        holds = effective(settings.own, settings.folder, picture_size=size, own_key=own_key, folder_key=folder_key)
+    except ProblemError as error:
+        return Rejected(inputs, (error.problem,), shared=shared or settings.folder is not None)
+    # Where settings.json chooses the model, a new one may mend what the model doesn't take.
+    by_folder = settings.folder is not None and not (settings.own and settings.own.model)
+    try:
         if portrait is not None and facts is not None:
             portrait = _fitting(portrait, facts, holds)
     except ProblemError as error:
-        return Rejected(inputs, (error.problem,), shared=shared)
+        return Rejected(inputs, (error.problem,), shared=shared or by_folder)
     inputs = replace(inputs, portrait=portrait, settings=holds)
     if inputs.voice is not None and (problem := _voice_fault(inputs.voice, holds.definition)):
-        return Rejected(inputs, (problem,))
+        return Rejected(inputs, (problem,), shared=by_folder)
     own = [*gathered.sounds, *gathered.jsons]
     if portrait is None or portrait.chosen_by != "own_settings":
         own += lookup.same_name()
     newest = max([gathered.settings_at, *(f.noticed_at for f in own)])
     return Ready(inputs, newest + gathered.pair_seconds)
+
+
+def _is_untouched(facts: Facts) -> bool:
+    """Say whether a picture is passed on with the bytes that it was uploaded with, under whatever name."""
+    return facts.plain or (facts.asset is not None and facts.asset.sha256 == facts.sha256)
 
 
 def _fitting(portrait: Portrait, facts: Facts, settings: Effective) -> Portrait:
@@ -414,7 +422,7 @@ def _fitting(portrait: Portrait, facts: Facts, settings: Effective) -> Portrait:
     """
     name, limits = posixpath.basename(portrait.key or ""), settings.definition.picture
     width, height = facts.width or 0, facts.height or 0
-    if settings.face_bbox and not facts.plain and not (facts.asset and facts.asset.sha256 == facts.sha256):
+    if settings.face_bbox and not _is_untouched(facts):
         raise _problem(
             "PortraitUnfit",
             f"“{name}” would have to be changed for the service ({', '.join(facts.changes)}), and the boxes in the "
@@ -428,7 +436,7 @@ def _fitting(portrait: Portrait, facts: Facts, settings: Effective) -> Portrait:
             f"“{name}” is {width} by {height} pixels; {settings.model} takes sides of at most {limits.max_ratio:g} : 1.",
             "Cut the picture closer to the person, or choose another model.",
             limit=f"{limits.max_ratio:g} : 1",
-            measured=f"{max(width, height) / max(1, min(width, height)):.2f} : 1",
+            measured=f"{_beyond(max(width, height) / max(1, min(width, height)), limits.max_ratio)} : 1",
         )
     fits = facts.plain and max(width, height) <= limits.max_side
     if fits and (limits.max_bytes is None or (portrait.bytes or 0) <= limits.max_bytes):
@@ -463,7 +471,7 @@ def _voice_fault(voice: Voice, model: Model) -> Problem | None:
 
 def _beyond(value: float, limit: float) -> str:
     """Return a value beside a limit with as many decimals as it takes to tell them apart."""
-    return next((t for d in range(1, 4) if float(t := f"{value:.{d}f}") != limit), f"{value:.3f}")
+    return next((t for d in range(1, 6) if float(t := f"{value:.{d}f}") != limit), f"{value:g}")
 
 
 def _choose(gathered: Gathered, settings: _Settings, lookup: Lookup, inputs: Inputs) -> _Chosen | Match:

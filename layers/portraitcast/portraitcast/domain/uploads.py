@@ -280,6 +280,12 @@ class Upload:
         """Say whether the order of two uploads' events is known: S3 told of both, and none was deleted in between."""
         return bool(self.sequencer and known.sequencer) and not known.deleted
 
+    def has_bytes_of(self, known: Upload) -> bool:
+        """Say whether another version surely has the bytes of one that was read: S3 gives equal bytes one ETag."""
+        read = known.facts is not None and known.facts.problem is None and known.facts.is_fresh(self.noticed_at)
+        same = bool(self.etag) and (self.etag, self.bytes) == (known.etag, known.bytes)
+        return read and same and not (self.deleted or known.deleted)
+
     def is_older_event_than(self, known: Upload) -> bool:
         """Say whether S3 ordered this event before the known one; without both sequencers nobody can tell.
 

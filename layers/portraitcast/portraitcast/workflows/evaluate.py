@@ -200,18 +200,22 @@ class Evaluate:
             return self._again(job, found, now, held) if fresh else self._seen(job)
         if job.status is Status.REJECTED and identity_of(found.inputs) == job.identity:
             return self._seen(job)  # a repeated event is never another try
+        if job.status is Status.REJECTED and isinstance(found, Waiting) and found.being_read:
+            return job.await_reading()  # whether it is another try shows when the file is read
         if self._is_made_already(job, found):
             return job.confirm(found.inputs, identity_of(found.inputs), fingerprint_of(found.inputs), now)
         return self._taken_up(job, found, now) or _evaluated(job, found, now, held)
 
     def _seen(self, job: Job) -> Job:
-        """Return the job as it is; what was to follow the provider's end has been looked at now."""
-        return job.end_follow_up() if job.follow_up and not job.at_provider else job
+        """Return the job as it is; what was to follow the provider's end, or a reading, has been looked at now."""
+        return job.end_follow_up() if (job.follow_up or job.being_read) and not job.at_provider else job
 
     def _again(self, job: Job, found: Waiting | Rejected | Ready, now: float, held: str | None) -> Job:
         """Own files have come anew for a job that was sent."""
         if job.at_provider:
             return job.want_follow_up()  # the paid video is delivered first
+        if isinstance(found, Waiting) and found.being_read:
+            return job.await_reading()  # the bytes may be those of the video that is there
         if self._is_made_already(job, found):
             return job.confirm(found.inputs, identity_of(found.inputs), fingerprint_of(found.inputs), now)
         return self._taken_up(job, found, now) or _evaluated(job.next_generation(), found, now, held)

@@ -112,6 +112,8 @@ class Ingest:
                 upload = self._known_again(upload, known)
             elif known is not None and upload.is_older_event_than(known):
                 return known, known
+            elif known is not None and upload.has_bytes_of(known):
+                upload = replace(upload, facts=known.facts)
             try:
                 self._table.note_upload(upload, known)
             except ConflictError:

@@ -53,10 +53,10 @@ class Bucket:
         own = [file for file in found if file.name.job == about.job]
         inside = [file for file in found if file.name.folder == about.folder]
         settings = [file for file in inside if file.name.kind is Kind.FOLDER_SETTINGS]
-        pictures = [file for file in inside if file.name.kind.is_picture]
+        pictures = [file for file in inside if file.name.kind is Kind.PORTRAIT]
         gathered = Gathered(
             name=about,
-            sounds=tuple(file for file in own if file.name.kind.is_sound),
+            sounds=tuple(file for file in own if file.name.kind is Kind.VOICE),
             jsons=tuple(file for file in own if file.name.kind is Kind.JOB_SETTINGS),
             folder_settings=tuple(settings),
             images_at=max((file.noticed_at for file in pictures), default=0.0),
@@ -65,7 +65,7 @@ class Bucket:
             pair_seconds=PAIR,
             settle_seconds=SETTLE,
         )
-        return match(gathered, _Lookup(self, [file for file in own if file.name.kind.is_picture], pictures))
+        return match(gathered, _Lookup(self, [file for file in own if file.name.kind is Kind.PORTRAIT], pictures))
 
 
 class _Lookup:
@@ -88,7 +88,7 @@ class _Lookup:
         return tuple(file for file in self._bucket.listed() if same_key(file.key, key))
 
     def facts(self, upload: Upload) -> Facts | None:
-        found = VOICE if upload.name.kind.is_sound else PICTURE
+        found = VOICE if upload.name.kind is Kind.VOICE else PICTURE
         return self._bucket.facts.get(upload.key, found)
 
 

@@ -3,31 +3,40 @@
 from __future__ import annotations
 
 import io
-import time
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from portraitcast.media import EmptyError, UnreadableError, Video, probe_video
-from unit.media_samples import encoded, mp4, wav
+from portraitcast.adapters.probe import ProbedVideo, UnreadableVideoError, probe_video
+from unit.media_samples import mp4, sound_mp4
 
 WHOLE = mp4(2, (512, 704))
 FAST_START = mp4(2, (512, 704), movflags="faststart")
 
 
-def probe(data: bytes) -> Video:
+class Counted(io.BytesIO):
+    """A file that counts how often it is read."""
+
+    calls = 0
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        self.calls += 1
+        return super().read(size)
+
+
+def probe(data: bytes) -> ProbedVideo:
     return probe_video(io.BytesIO(data))
 
 
 def reason(data: bytes) -> str:
-    with pytest.raises(UnreadableError) as error:
+    with pytest.raises(UnreadableVideoError) as error:
         probe(data)
-    return error.value.reason
+    return str(error.value)
 
 
 @pytest.mark.parametrize("data", [WHOLE, FAST_START, mp4(2, (512, 704), with_sound=False)])
-def test_sides_and_seconds_are_those_of_the_video(data: bytes) -> None:
+def test_sides_and_seconds(data: bytes) -> None:
     found = probe(data)
 
     assert (found.width, found.height, found.bytes) == (512, 704, len(data))
@@ -41,30 +50,25 @@ def test_a_video_that_was_cut_is_unreadable(data: bytes, part: float) -> None:
 
 
 @pytest.mark.parametrize("data", [WHOLE, FAST_START], ids=["moov last", "moov first"])
-def test_a_video_without_its_last_byte_says_that_its_end_is_missing(data: bytes) -> None:
+def test_the_last_byte_is_missing(data: bytes) -> None:
     assert reason(data[:-1]) == "the file ends before its video does"
 
 
 def test_sound_alone_is_no_video() -> None:
-    assert reason(encoded("ipod", "aac", 1)) == "there is no video in it"
+    assert reason(sound_mp4()) == "there is no video in it"
 
 
 @pytest.mark.parametrize(
     ("data", "expected"),
     [
-        (b'<?xml version="1.0"?><Error><Code>AccessDenied</Code></Error>', "it is an XML text"),
-        (wav(), "it is a WAV sound"),
-        (b"something else", "it is no MP4 video"),
+        (b"", "the file is empty"),
+        (b'<?xml version="1.0"?><Error><Code>AccessDenied</Code></Error>', "it is no MP4 video"),
+        (b"RIFF", "it is no MP4 video"),
         (WHOLE[:32], "the file ends before its video does"),
     ],
 )
-def test_what_is_no_mp4_is_named(data: bytes, expected: str) -> None:
+def test_what_is_no_whole_mp4(data: bytes, expected: str) -> None:
     assert reason(data) == expected
-
-
-def test_no_bytes_are_no_video() -> None:
-    with pytest.raises(EmptyError):
-        probe(b"")
 
 
 def test_a_box_too_small_to_be_one_ends_the_search() -> None:
@@ -80,10 +84,10 @@ def test_a_box_may_have_a_long_size() -> None:
 
 
 def test_endless_boxes_are_given_up_soon() -> None:
-    started = time.process_time()
-
-    assert reason(WHOLE[:32] + b"\0\0\0\x08free" * 3_000_000) == "it has too many parts"
-    assert time.process_time() - started < 3
+    read = Counted(WHOLE[:32] + b"\0\0\0\x08free" * 3_000_000)
+    with pytest.raises(UnreadableVideoError, match="it has too many parts"):
+        probe_video(read)
+    assert read.calls < 20_000
 
 
 @settings(max_examples=max(300, settings().max_examples))
@@ -91,13 +95,13 @@ def test_endless_boxes_are_given_up_soon() -> None:
     changes=st.lists(st.tuples(st.integers(1, 2500), st.integers(0, 255)), max_size=8),
     cut=st.none() | st.integers(0, 4000),
 )
-def test_a_changed_file_is_a_video_or_unreadable(changes: list[tuple[int, int]], cut: int | None) -> None:
+def test_changed_bytes_are_a_video_or_unreadable(changes: list[tuple[int, int]], cut: int | None) -> None:
     data = bytearray(WHOLE[:cut])
     for back, value in changes:  # the boxes that are read lie at the end
         if back <= len(data):
             data[-back] = value
     try:
         found = probe(bytes(data))
-    except UnreadableError:
+    except UnreadableVideoError:
         return
     assert found.seconds > 0
