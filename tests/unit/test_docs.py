@@ -19,8 +19,8 @@ from portraitcast.domain.models import MODELS, Boxes
 from portraitcast.domain.problems import Problem
 from portraitcast.domain.report import Turn, build_report
 from portraitcast.domain.uploads import Facts
-from unit.upload_bucket import Bucket
 from unit.samples import named
+from unit.upload_bucket import Bucket
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 DOCS = ROOT / "docs"
@@ -49,7 +49,9 @@ def matched(*keys: str, **settings: dict[str, Any]) -> Match:
     voice = Facts(SHA, "mp3", seconds=6.051)
     picture = Facts(SHA, "png", width=640, height=640)
     facts = {key: voice if key.endswith((".mp3", ".wav")) else picture for key in files}
-    facts |= {f"acme/{key}": Facts(SHA, problem=SILENT if key.endswith(".m4a") else SMALL) for key in keys if key in BAD}
+    facts |= {
+        f"acme/{key}": Facts(SHA, problem=SILENT if key.endswith(".m4a") else SMALL) for key in keys if key in BAD
+    }
     return Bucket(files, facts).match(now=NOW)
 
 

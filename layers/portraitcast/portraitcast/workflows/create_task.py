@@ -10,6 +10,7 @@ import logging
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, TypeAlias
 
+from portraitcast.adapters.buckets import NO_VERSION
 from portraitcast.adapters.dashscope import (
     AccountError,
     CheckPassed,
@@ -20,7 +21,6 @@ from portraitcast.adapters.dashscope import (
     ThrottledError,
     UnknownOutcome,
 )
-from portraitcast.adapters.buckets import NO_VERSION
 from portraitcast.adapters.presign import CONTENT_TYPES, LINK_SECONDS, LinkedObject
 from portraitcast.domain.account import Account, KnownTask, OpenCreate, next_beijing_day
 from portraitcast.domain.job import Job, PortraitCheck, Status, Task

@@ -28,9 +28,7 @@ ASK_AGAIN_SECONDS: Final = 1_000.0  # after an order to prepare: its message was
 class ReadUpload:
     """Reads uploads, once a version."""
 
-    def __init__(
-        self, table: JobsTable, uploads: Uploads, media_queue: Queue, *, clock: Callable[[], float]
-    ) -> None:
+    def __init__(self, table: JobsTable, uploads: Uploads, media_queue: Queue, *, clock: Callable[[], float]) -> None:
         self._table = table
         self._uploads = uploads
         self._media_queue = media_queue
