@@ -6,11 +6,10 @@ The first is a problem of that file, told to its owner; the second costs nobody 
 from __future__ import annotations
 
 from contextlib import ExitStack
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from world import UPLOADS, S3Error, named, new_job, portrait, s3_answers, voice
+from world import UPLOADS, S3Error, new_job, portrait, s3_answers, voice
 
 from portraitcast.adapters.buckets import Uploads
 from portraitcast.domain.job import Status
@@ -19,6 +18,7 @@ from portraitcast.errors import TryLaterError, UnreadableObjectError
 if TYPE_CHECKING:
     from world import World
 
+    from portraitcast.adapters.jobs_table import JobFiles
     from portraitcast.domain.job import Job
 
 pytestmark = pytest.mark.usefixtures("no_pauses")
@@ -172,40 +172,32 @@ def test_a_folder_and_a_scan_go_on_behind_it(world: World) -> None:
 
 
 # ---------------------------------------------------------------------- one job's exception never ends a loop
-def forget(world: World, key: str) -> None:
-    """Let what was read of a file be read again."""
-    upload = world.table.upload(named(key))
-    assert upload is not None
-    world.table.keep_reading(replace(upload, facts=None))
-
-
-def breaks(world: World, monkeypatch: pytest.MonkeyPatch, key: str) -> None:
-    """Let reading a key raise what nobody has thought of."""
+def breaks(world: World, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Let looking at a job raise what nobody has thought of."""
     world.expected += (RuntimeError,)
-    real = world.uploads.download
+    job, real = world.job_id(name), world.table.job_files
 
-    def download(its_key: str, *which: Any) -> Any:
-        if its_key == key:
+    def job_files(which: str) -> JobFiles:
+        if which == job:
             raise RuntimeError("nobody has thought of it")
-        return real(its_key, *which)
+        return real(which)
 
-    monkeypatch.setattr(world.uploads, "download", download)
+    monkeypatch.setattr(world.table, "job_files", job_files)
 
 
 @pytest.mark.parametrize("first", ["a", "b"])
 def test_an_unforeseen_error_in_a_folder(world: World, monkeypatch: pytest.MonkeyPatch, first: str) -> None:
-    """A portrait comes for two waiting voices; looking at one of them breaks."""
+    """A question is answered for two waiting voices; looking at one of them breaks."""
     other = {"a": "b", "b": "a"}[first]
     for name in "ab":
         world.drop(f"acme/{name}.wav", voice(pitch=0.1))
     world.drop("acme/a1.png", portrait())
     world.drop("acme/a2.png", portrait(90))
     world.run()
-    breaks(world, monkeypatch, f"acme/{first}.wav")
-    forget(world, f"acme/{first}.wav")
+    breaks(world, monkeypatch, f"acme/{first}")
     world.delete("acme/a1.png")
     world.run(120)
-    assert world.status(f"acme/{other}") == "done"
+    assert (world.status(f"acme/{first}"), world.status(f"acme/{other}")) == ("waiting", "done")
 
 
 def test_an_unforeseen_error_in_the_queue(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -214,8 +206,7 @@ def test_an_unforeseen_error_in_the_queue(world: World, monkeypatch: pytest.Monk
     world.run(10)
     world.drop_pair("later", pitch=0.3)
     world.run(10)
-    breaks(world, monkeypatch, "first.wav")
-    forget(world, "first.wav")
+    breaks(world, monkeypatch, "first")
     world.post({"pause": False})
     world.run(60)
     assert (world.status("first"), world.status("later")) == ("queued", "done")

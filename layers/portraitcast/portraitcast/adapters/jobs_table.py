@@ -260,9 +260,9 @@ class JobsTable:
                 pk, sk, ready_at = after
                 item = {**_key(pk, sk), "job": {"S": job.id}, "ready_at": to_attribute(ready_at)}
                 writes.append({"Put": {"TableName": self._name, "Item": item}})
-        left = set(was.open_folders) if was else set()
-        writes += [self._delete(f"FOLDER#{folder}", f"OPEN#{job.id}") for folder in left - set(job.open_folders)]
-        for folder in set(job.open_folders) - left:
+        left = was.evaluated_with if was else frozenset()
+        writes += [self._delete(f"FOLDER#{folder}", f"OPEN#{job.id}") for folder in left - job.evaluated_with]
+        for folder in job.evaluated_with - left:
             item = {**_key(f"FOLDER#{folder}", f"OPEN#{job.id}"), "job": {"S": job.id}}
             writes.append({"Put": {"TableName": self._name, "Item": item}})
         return writes

@@ -280,6 +280,7 @@ class Job:
     retried: bool = False
     follow_up: bool = False
     being_read: bool = False
+    reading_in: tuple[str, ...] = ()
     message: str = ""
     problems: tuple[Problem, ...] = ()
     refused: Problem | None = None
@@ -368,6 +369,11 @@ class Job:
         return round(self.check_cost + (self.video_cost or 0.0), 6)
 
     @property
+    def evaluated_with(self) -> frozenset[str]:
+        """Ids of the folders whose re-evaluation is also this job's."""
+        return frozenset(self.open_folders + (self.reading_in if self.being_read else ()))
+
+    @property
     def needs_attention(self) -> bool:
         """Whether the sweep must look at it."""
         return self.unpublished or self.at_provider or self.follow_up or self.being_read or bool(self.orphans)
@@ -395,9 +401,9 @@ class Job:
         place = self.place_key if shown.get("being_read") else None
         return self._evaluated("wait", inputs, identity, "", now, open_folders=inputs.folders, place_key=place, **shown)
 
-    def await_reading(self) -> Self:
-        """Stay at its end while new bytes of its files are read."""
-        return replace(self, being_read=True)
+    def await_reading(self, folders: tuple[str, ...]) -> Self:
+        """Stay at its end while new bytes of its files, or of a picture of these folders, are read."""
+        return replace(self, being_read=True, reading_in=folders)
 
     def queue(
         self, inputs: Inputs, identity: str, fingerprint: str, now: float, *, ready_at: float, held: str | None = None

@@ -157,7 +157,7 @@ def match(gathered: Gathered, lookup: Lookup) -> Match:
     )
     for upload in (*gathered.jsons, *gathered.folder_settings):
         if upload.unread:
-            return Waiting(inputs, message=_BEING_READ, being_read=True)
+            return _being_read(inputs)
         if _may_be_arriving(upload, gathered):
             return _arriving(inputs, gathered, upload)
     gathered = replace(gathered, jsons=_without_twin_jsons(gathered.jsons))
@@ -307,6 +307,8 @@ class _VoiceFound:
 def _voice(gathered: Gathered, settings: _Settings, lookup: Lookup) -> _VoiceFound | Match:
     inputs = settings.inputs
     voices = _without_twins(gathered.sounds, lookup)
+    if voices is None:
+        return _being_read(inputs)
     if len(voices) > 1:
         return Waiting(
             inputs,
@@ -326,7 +328,7 @@ def _voice(gathered: Gathered, settings: _Settings, lookup: Lookup) -> _VoiceFou
         return _arriving(inputs, gathered, upload)
     facts = lookup.facts(upload)
     if facts is None:
-        return Waiting(inputs, message=_BEING_READ, being_read=True)
+        return _being_read(inputs)
     voice = Voice(
         *(upload.key, upload.version, upload.etag),
         sha256=facts.sha256,
@@ -365,7 +367,7 @@ def _portrait(gathered: Gathered, settings: _Settings, lookup: Lookup, inputs: I
         return _arriving(inputs, gathered, upload)
     facts = lookup.facts(upload)
     if facts is None:
-        return Waiting(inputs, message=_BEING_READ, being_read=True)
+        return _being_read(inputs)
     portrait = Portrait(
         *(chosen.chosen_by, upload.key, upload.version, upload.etag),
         sha256=facts.sha256,
@@ -481,6 +483,8 @@ def _choose(gathered: Gathered, settings: _Settings, lookup: Lookup, inputs: Inp
     if own and own.image_url:
         return _by_settings(own.image_url, gathered.jsons[0].key, "own_settings", lookup, inputs)
     same = _without_twins(lookup.same_name(), lookup)
+    if same is None:
+        return _being_read(inputs)
     if len(same) == 1:
         return _Chosen(inputs, same[0], None, "same_name")
     if len(same) > 1:
@@ -541,7 +545,9 @@ def _only_image(gathered: Gathered, lookup: Lookup, inputs: Inputs) -> _Chosen |
             f"Waiting for the folder to be quiet for {gathered.settle_seconds:g} s before a picture of it is chosen."
         )
         return Waiting(inputs, message=message, again_at=quiet_at)
-    only = _only(pictures, lookup)
+    only = _only(pictures, lookup, inputs)
+    if isinstance(only, Waiting):
+        return only
     if only is None and pictures.count > 1:
         return Waiting(
             inputs,
@@ -565,15 +571,25 @@ def _problem(
     return ProblemError(Problem(code, message, what_to_do, limit=limit, measured=measured))
 
 
-def _without_twins(uploads: tuple[Upload, ...], lookup: Lookup) -> list[Upload]:
-    """Take files of equal bytes, whose keys differ in their Unicode form only, for one: a Mac's sync makes such."""
+def _being_read(inputs: Inputs) -> Waiting:
+    return Waiting(inputs, message=_BEING_READ, being_read=True)
+
+
+def _without_twins(uploads: tuple[Upload, ...], lookup: Lookup) -> list[Upload] | None:
+    """Take files of equal bytes, whose keys differ in their Unicode form only, for one: a Mac's sync makes such.
+
+    None while files that may be twins are being read.
+    """
     kept: dict[tuple[str, str], Upload] = {}
+    unread = False
     for upload in _by_key(uploads):
-        twins = [f for f in uploads if f.key != upload.key and _same_but_form(f, upload)]
-        facts = lookup.facts(upload) if twins else None
-        content = facts.sha256 if facts and facts.sha256 else upload.key
+        content = upload.key
+        if any(f.key != upload.key and _same_but_form(f, upload) for f in uploads):
+            facts = lookup.facts(upload)  # asked of each: prepare reads them at once
+            unread = unread or facts is None
+            content = facts.sha256 if facts and facts.sha256 else upload.key
         kept.setdefault((upload.name.name + upload.name.suffix, content), upload)
-    return list(kept.values())
+    return None if unread else list(kept.values())
 
 
 def _without_twin_jsons(jsons: tuple[Upload, ...]) -> tuple[Upload, ...]:
@@ -582,14 +598,19 @@ def _without_twin_jsons(jsons: tuple[Upload, ...]) -> tuple[Upload, ...]:
     return first if all(f.text is not None and f.text == first[0].text for f in jsons) else jsons
 
 
-def _only(pictures: Pictures, lookup: Lookup) -> Upload | None:
-    """Return the one picture that a folder has; in both Unicode forms of its name it is one all the same."""
+def _only(pictures: Pictures, lookup: Lookup, inputs: Inputs) -> Upload | Waiting | None:
+    """Return the one picture that a folder has; in both Unicode forms of its name it is one all the same.
+
+    `Waiting` while both are being read; None where there are several, or none any more.
+    """
     first = pictures.keys[0]
     if pictures.count == 1:
         return lookup.named(first)
     if pictures.count > len(pictures.keys) or not all(same_key(key, first) for key in pictures.keys):
         return None
     one = _without_twins(lookup.forms(first), lookup)
+    if one is None:
+        return _being_read(inputs)
     return one[0] if len(one) == 1 else None
 
 

@@ -200,7 +200,7 @@ class Evaluate:
         if job.status is Status.REJECTED and identity_of(found.inputs) == job.identity:
             return self._seen(job)  # a repeated event is never another try
         if job.status is Status.REJECTED and isinstance(found, Waiting) and found.being_read:
-            return job.await_reading()  # whether it is another try shows when the file is read
+            return job.await_reading(found.inputs.folders)  # whether it is another try shows when the file is read
         if self._is_made_already(job, found):
             return job.confirm(found.inputs, identity_of(found.inputs), fingerprint_of(found.inputs), now)
         return self._taken_up(job, found, now) or _evaluated(job, found, now, held)
@@ -214,7 +214,7 @@ class Evaluate:
         if job.at_provider:
             return job.want_follow_up()  # the paid video is delivered first
         if isinstance(found, Waiting) and found.being_read:
-            return job.await_reading()  # the bytes may be those of the video that is there
+            return job.await_reading(found.inputs.folders)  # the bytes may be those of the video that is there
         if self._is_made_already(job, found):
             return job.confirm(found.inputs, identity_of(found.inputs), fingerprint_of(found.inputs), now)
         return self._taken_up(job, found, now) or _evaluated(job.next_generation(), found, now, held)
@@ -287,12 +287,12 @@ def each(ids: list[str] | tuple[str, ...], do: Callable[[str], object], trouble:
 
 
 def _is_twin(job: Job, sound: Upload, lookup: _Lookup) -> bool:
-    """Say whether a sound is the job's own voice under the other Unicode form of its name."""
+    """Say whether a sound is the job's own voice under the other Unicode form of its name, or may be: it is read."""
     voice = job.inputs.voice
     if voice is None or voice.key is None or not same_key(voice.key, sound.key) or voice.bytes != sound.bytes:
         return False
     facts = lookup.facts(sound)
-    return facts is not None and facts.sha256 is not None and facts.sha256 == voice.sha256
+    return facts is None or (facts.sha256 is not None and facts.sha256 == voice.sha256)
 
 
 def _evaluated(job: Job, found: Waiting | Rejected | Ready, now: float, held: str | None) -> Job:
@@ -336,7 +336,6 @@ class _Lookup:
         self._name = name
         self._reading = reading
         self._asked = asked
-        self._unnoted: set[str] = set()
         self._now = now
         self._id = short_hash(name.folder)
         self.folder: Folder = table.folder(self._id)
@@ -348,7 +347,7 @@ class _Lookup:
         return self._same_name
 
     def named(self, key: str) -> Upload | None:
-        """Return the picture of a key."""
+        """Return the picture of a key; one that lies there since before the stack did is noted now."""
         name = classify(key)
         if name is None:
             return None
@@ -358,10 +357,10 @@ class _Lookup:
         for upload in self._table.pictures_of(name.job):
             if same_key(upload.key, key):
                 return upload
-        found = self._reading.there_now(name)  # it may lie there since before the stack did
+        found = self._reading.there_now(name)
         if found.deleted:
             return None
-        self._unnoted.add(found.tag)
+        self._table.note_upload(found, self._table.upload(name))  # what prepare finds in it is kept with it
         return found
 
     def forms(self, key: str) -> tuple[Upload, ...]:
@@ -370,8 +369,8 @@ class _Lookup:
         return tuple(f for f in self._table.pictures_of(name.job) if same_key(f.key, key)) if name else ()
 
     def to_keep(self) -> tuple[Upload, ...]:
-        """Return the uploads that prepare was asked to read and that are in the table."""
-        return tuple(upload for tag, upload in self._asked.items() if tag not in self._unnoted)
+        """Return the uploads that prepare was asked to read."""
+        return tuple(self._asked.values())
 
     def pictures(self) -> Pictures:
         """Return the folder's pictures."""
