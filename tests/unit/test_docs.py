@@ -19,8 +19,8 @@ from portraitcast.domain.models import MODELS, Boxes
 from portraitcast.domain.problems import Problem
 from portraitcast.domain.report import Turn, build_report
 from portraitcast.domain.uploads import Facts
-from unit.upload_bucket import Bucket
 from unit.samples import named
+from unit.upload_bucket import Bucket
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 DOCS = ROOT / "docs"
