@@ -376,8 +376,9 @@ class JobsTable:
             "refused": to_attribute(upload.refused),
             "asked_at": to_attribute(upload.asked_at),
             "text": to_attribute(upload.text),
-            "facts": to_attribute(to_plain(upload.facts)),
         }
+        if upload.facts is not None:  # prepare may have answered before it is noted here that it was asked
+            found["facts"] = to_attribute(to_plain(upload.facts))
         return {
             "TableName": self._name,
             "Key": _key(*_place(upload.name)),

@@ -69,7 +69,8 @@ class ReadUpload:
     def ask(self, upload: Upload) -> Upload | None:
         """Ask prepare to read a voice or a picture; None where it has been asked a moment ago.
 
-        Returns the upload as it is to be kept. What prepare finds comes as a message (`Ingest.prepared`).
+        Returns the upload as it is to be kept, without facts: they come as a message (`Ingest.prepared`), and may have
+        come by then.
         """
         now = self._clock()
         if now - upload.asked_at < ASK_AGAIN_SECONDS:
@@ -82,7 +83,7 @@ class ReadUpload:
             "bytes": upload.bytes,
         }
         self._media_queue.send({"prepare": order})
-        return replace(upload, asked_at=now)
+        return replace(upload, facts=None, asked_at=now)
 
 
 def _text(data: bytes) -> str | None:
