@@ -61,13 +61,16 @@ class Examples:
         self._s3.delete_object(Bucket=self._uploads, Key=key)
 
     def wait(self, name: str, status: str) -> Report:
-        """Return a job's report once it has this status; RunError if it doesn't come."""
+        """Return a job's report once it has this status; RunError if it doesn't come.
+
+        A job also waits while its files are being read; what is missing is known then.
+        """
         deadline = time.monotonic() + GUARD_SECONDS
         while time.monotonic() < deadline:
             self._check()
             self._run.check()
             report = read_report(self._s3, self._results, f"{name}.json")
-            if report and report["status"] == status:
+            if report and report["status"] == status and (status != "waiting" or report["error"]):
                 return report
             time.sleep(0.1)
         raise RunError(f"{name} was not {status} after {GUARD_SECONDS} s")
