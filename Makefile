@@ -56,7 +56,7 @@ test-fuzz: ## hostile bytes for every parser: a moment of fuzz
 	$(INSTALL) test
 	.venv/test/bin/python -m pytest tests/fuzz -q -n 2
 
-fuzz: ## 200,000 hostile inputs for every parser, guided by what they reach [PARSERS="voices keys"] [RUNS=n]
+fuzz: ## 200,000 hostile inputs for every parser, guided by what they reach [PARSERS="videos keys"] [RUNS=n]
 	$(INSTALL) fuzz || { echo "make fuzz is atheris, which comes for Linux on x86-64 and Python 3.11 to 3.14; make test-fuzz runs everywhere" >&2; exit 1; }
 	@for parser in $(or $(PARSERS),$$(.venv/fuzz/bin/python tests/fuzz/cover.py)); do echo "fuzzing $$parser"; \
 	    .venv/fuzz/bin/python tests/fuzz/cover.py $$parser -runs=$(or $(RUNS),200000) || exit 1; done

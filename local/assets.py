@@ -14,7 +14,7 @@ __all__ = ["PORTRAIT_SUFFIXES", "VOICE_SUFFIXES", "picture_asset"]
 
 
 def picture_asset(s3: Any, work_bucket: str, sha256: str) -> str | None:
-    """Return the key of the newest JPEG that was made of a picture, by the upload's SHA-256; None where there is none."""
+    """Return the key of the newest JPEG that was made of a picture, by its upload's SHA-256; None without one."""
     listed = s3.list_objects_v2(Bucket=work_bucket, Prefix=f"assets/{sha256}-", MaxKeys=10).get("Contents", [])
     jpegs = [entry["Key"] for entry in listed if entry["Key"].endswith(".jpg")]
     return max(jpegs, default=None)

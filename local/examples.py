@@ -60,24 +60,21 @@ class Examples:
         """Delete a file."""
         self._s3.delete_object(Bucket=self._uploads, Key=key)
 
-    def wait(self, name: str, status: str) -> Report:
-        """Return a job's report once it has this status; RunError if it doesn't come.
-
-        A job also waits while its files are being read; what is missing is known then.
-        """
+    def wait(self, name: str, status: str, *, read: bool = False) -> Report:
+        """Return a job's report once it has this status, and its voice is `read` if asked for; RunError if not."""
         deadline = time.monotonic() + GUARD_SECONDS
         while time.monotonic() < deadline:
             self._check()
             self._run.check()
             report = read_report(self._s3, self._results, f"{name}.json")
-            if report and report["status"] == status and (status != "waiting" or report["error"]):
+            if report and report["status"] == status and (report["inputs"]["voice"] or not read):
                 return report
             time.sleep(0.1)
         raise RunError(f"{name} was not {status} after {GUARD_SECONDS} s")
 
     def keep(self, name: str, status: str) -> None:
         """Write a job's report into docs/examples/ once it has this status."""
-        report = self.wait(name, status)
+        report = self.wait(name, status, read=True)
         EXAMPLES.mkdir(exist_ok=True)
         (EXAMPLES / f"{status}.json").write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", "utf-8")
         self._say(f"{status:9}  {report['message']}")

@@ -38,6 +38,7 @@ SECOND_HALF = {
     "test_engine.py",
     "test_engine_like_aws.py",
     "test_every_right.py",
+    "test_made_fit.py",
     "test_operations.py",
     "test_refused_files.py",
     "test_rights.py",

@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from makers import face, new_folder, voice
+from makers import face, film, new_folder, png_that_says, voice
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from conftest import Stack
 
     Content = bytes | Callable[[], bytes]
-
-MIB = 1_048_576
 
 
 @dataclass(frozen=True)
@@ -37,53 +35,51 @@ class Refusal:
 
 
 REFUSALS = {
-    "a portrait's side of 399 px": Refusal(
-        {"v.wav": voice(), "v.png": partial(face, 1, (399, 500))},
+    "a portrait's side of 299 px": Refusal(
+        {"v.wav": voice(), "v.png": partial(face, 1, (299, 500))},
         "PortraitTooSmall",
-        ("v.png", "399 by 500 pixels"),
-        "at least 400 by 400 pixels",
-        limit="400 px",
-        measured="399 px",
+        ("v.png", "299 by 500 pixels"),
+        "at least 300 by 300 pixels",
+        limit="300 px",
+        measured="299 px",
     ),
-    "a portrait's side of 7001 px": Refusal(
-        {"v.wav": voice(), "v.png": partial(face, 1, (7001, 400))},
+    "a portrait of over 100 megapixels": Refusal(
+        {"v.wav": voice(), "v.png": png_that_says(10_001, 10_000)},
         "PortraitTooLarge",
-        ("v.png", "7001 by 400 pixels"),
-        "no side is over 7000 pixels",
-        limit="7000 px",
-        measured="7001 px",
+        ("v.png", "10001 by 10000 pixels"),
+        "Make the picture smaller",
+        limit="100 megapixels",
+        measured="100.01 megapixels",
     ),
     "a voice of 61 s": Refusal(
         {"v.wav": partial(voice, 61, rate=8000), "v.png": face()},
         "VoiceTooLong",
         ("v.wav", "61.0 s", "60 s"),
-        "Cut it to 60 s",
+        "Cut it",
         limit="60 s",
         measured="61.0 s",
     ),
-    "a voice one byte over 15 MB": Refusal(
-        {"v.mp3": lambda: bytes(15 * MIB + 1), "v.png": face()},
-        "VoiceTooBig",
-        ("v.mp3", "15 MB"),
-        "make it shorter",
-        limit="15 MB",
-        measured="15.000001 MB",
-    ),
-    "a WAV named .mp3": Refusal(
-        {"v.mp3": voice(), "v.png": face()},
-        "VoiceTypeMismatch",
-        ("v.mp3", "WAV"),
-        "v.wav",
-        limit="an MP3 sound",
-        measured="a WAV sound",
+    "bytes that are no sound": Refusal(
+        {"v.mp3": bytes(100_000), "v.png": face()},
+        "VoiceUnreadable",
+        ("v.mp3", "can't be read"),
+        "Upload it again",
+        limit="a sound file that can be decoded",
     ),
     "a picture under a voice's name": Refusal(
         {"v.mp3": face(kind="JPEG"), "v.png": face()},
-        "VoiceTypeMismatch",
+        "VoiceUnreadable",
         ("v.mp3", "JPEG"),
-        "Save the voice as an MP3 or WAV",
-        limit="an MP3 sound",
+        "Save the voice as an M4A, MP3 or WAV",
+        limit="a sound file",
         measured="a JPEG picture",
+    ),
+    "a film under a voice's name": Refusal(
+        {"v.m4a": film, "v.png": face()},
+        "VoiceIsVideo",
+        ("v.m4a", "is a video"),
+        "Save its sound",
+        limit="sound without a moving picture",
     ),
     "an empty voice": Refusal(
         {"v.wav": b"", "v.png": face()},
@@ -101,42 +97,37 @@ REFUSALS = {
         limit="a sound longer than 0 s",
         measured="0 s",
     ),
-    "a WAV that was cut short": Refusal(
-        {"v.wav": voice()[:20_000], "v.png": face()},
-        "VoiceUnreadable",
-        ("v.wav", "can't be read"),
-        "Upload it again",
-        limit="a complete MP3 or WAV",
+    "a voice that is silent throughout": Refusal(
+        {"v.wav": voice(loudest=0), "v.png": face()},
+        "VoiceSilent",
+        ("v.wav", "silent throughout"),
+        "microphone",
+        limit="a peak of at least -60 dBFS",
+        measured="digital silence",
     ),
     "an empty portrait": Refusal(
         {"v.wav": voice(), "v.png": b""},
         "PortraitUnreadable",
         ("v.png", "0 bytes"),
         "Upload it again",
-        limit="a complete JPEG, PNG, BMP or WebP",
+        limit="a complete picture",
     ),
     "a portrait without its end": Refusal(
         {"v.wav": voice(), "v.jpg": face(kind="JPEG")[:-200]},
         "PortraitUnreadable",
         ("v.jpg", "can't be read"),
         "Upload it again",
-        limit="a complete JPEG, PNG, BMP or WebP",
+        limit="a complete picture",
     ),
-    "a sound that the service doesn't read": Refusal(
-        {"v.M4A": voice(), "v.png": face()},
-        "UnsupportedType",
-        ("v.M4A",),
-        "one of .mp3, .wav",
-        limit=".mp3, .wav",
-        measured=".m4a",
-    ),
-    "a picture that the service doesn't read": Refusal(
-        {"v.wav": voice(), "v.heic": b"ftypheic"},
-        "UnsupportedType",
-        ("v.heic",),
-        ".webp",
-        limit=".bmp, .jpeg, .jpg, .png, .webp",
-        measured=".heic",
+    "a portrait that would have to be turned, with boxes": Refusal(
+        {
+            "v.wav": voice(),
+            "v.jpg": face(kind="JPEG", turned=True),
+            "v.json": json.dumps({"input": {"face_bbox": [9, 9, 99, 99], "ext_bbox": [0, 0, 200, 200]}}).encode(),
+        },
+        "PortraitUnfit",
+        ("v.jpg", "boxes"),
+        "leave them out",
     ),
     "nobody in the portrait": Refusal(
         {"v.wav": voice(), "v.png": face(says="NoHuman")},
@@ -290,7 +281,7 @@ def test_a_bad_settings_json_refuses_every_job_of_its_folder(stack: Stack, dropp
 
 def test_a_new_portrait_after_a_refusal_is_another_try(stack: Stack, folder: str) -> None:
     stack.drop(f"{folder}v.wav", voice())
-    stack.drop(f"{folder}v.png", face(size=(399, 399)))
+    stack.drop(f"{folder}v.png", face(size=(299, 299)))
     refused = stack.wait_report(f"{folder}v", "rejected")
 
     stack.drop(f"{folder}v.png", face(size=(400, 400)))

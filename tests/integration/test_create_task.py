@@ -84,7 +84,7 @@ ACCOUNT = [
 ]
 # What is no code of the account's, and befalls every job all the same: a wrong base address, a service that changed.
 EVERY_JOBS = [
-    (400, "InvalidParameter", "url error, please check url！"),
+    (400, "InvalidParameter", "url error, please check url\uff01"),
     (400, "InvalidParameter", "Required parameter(s) missing or invalid, please check the request parameters."),
     (400, "InvalidParameter", "An odd word that nobody has seen."),
     (400, "BadRequest.IllegalInput", "The request is not valid."),
@@ -396,7 +396,7 @@ def back_before_midnight(world: World) -> None:
 LATE = 30.0  # s; less than a second does the same, and would make this a timed test
 
 
-def test_midnight_never_resets_a_day(make_world: Callable[..., World]) -> None:
+def test_midnight_with_clocks_that_differ(make_world: Callable[..., World]) -> None:
     """A function whose clock is behind spends on the day that has begun, and sees what that has spent."""
     world = make_world(daily_budget_cny=0.08, pair_seconds=0)
     world.advance_to_beijing_midnight(before=-LATE)

@@ -186,9 +186,7 @@ def _old_version(world: World) -> None:
     world.run()
     listed = world.s3.list_object_versions(Bucket=RESULTS, Prefix="a.mp4")["Versions"]
     old = next(version["VersionId"] for version in listed if not version["IsLatest"])
-    world.s3.copy_object(
-        Bucket=RESULTS, Key="a.mp4", CopySource={"Bucket": RESULTS, "Key": "a.mp4", "VersionId": old}
-    )
+    world.s3.copy_object(Bucket=RESULTS, Key="a.mp4", CopySource={"Bucket": RESULTS, "Key": "a.mp4", "VersionId": old})
 
 
 @pytest.mark.parametrize("lies_there", [_foreign, _deleted, _old_version])

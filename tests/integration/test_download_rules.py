@@ -233,9 +233,7 @@ def test_no_proxy_sees_the_link(outside: Outside, monkeypatch: pytest.MonkeyPatc
     assert outside.connected == [(PUBLIC, 443)]
 
 
-def test_nothing_is_sent_along(
-    outside: Outside, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_nothing_is_sent_along(outside: Outside, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     netrc = tmp_path / "netrc"
     netrc.write_text(f"machine {PROVIDER} login me password canary\n")
     netrc.chmod(0o600)

@@ -184,7 +184,8 @@ def test_the_services_request_body_is_a_job(world: World, file_server: Any) -> N
     world.s3.put_object(Bucket=UPLOADS, Key="elsewhere/.voice.wav", Body=voice())
     world.s3.put_object(Bucket=UPLOADS, Key="elsewhere/.face.png", Body=portrait())
     image, audio = file_server.sign(
-        LinkedObject("elsewhere/.face.png", "null", "png"), LinkedObject("elsewhere/.voice.wav", "null", "wav")
+        LinkedObject("elsewhere/.face.png", "null", "image/png"),
+        LinkedObject("elsewhere/.voice.wav", "null", "audio/wav"),
     )
     body = {
         "model": "emo-v1",
@@ -229,8 +230,8 @@ def test_a_voice_beside_a_jsons_voice(world: World) -> None:
         ({"a.wav": voice(60.1), "a.png": portrait()}, "VoiceTooLong"),
         ({"a.wav": voice(), "a.png": portrait(size=(399, 500))}, "PortraitTooSmall"),
         ({"a.wav": voice(), "a.png": b"no picture"}, "PortraitUnreadable"),
-        ({"a.wav": voice(), "a.heic": b"anything"}, "UnsupportedType"),
-        ({"a.m4a": b"anything", "a.png": portrait()}, "UnsupportedType"),
+        ({"a.wav": voice(), "a.heic": b"anything"}, "PortraitUnreadable"),
+        ({"a.m4a": b"anything", "a.png": portrait()}, "VoiceUnreadable"),
         ({"a.wav": voice(), "a.json": '{"input": '}, "SettingsInvalid"),
         ({"a.wav": voice(), "settings.json": '{"modell": 1}', "a.png": portrait()}, "SettingsInvalid"),
         ({"a.wav": voice(), "a.png": portrait(note="MultiHuman")}, "PortraitRefused"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -387,8 +388,9 @@ def test_a_look_that_died_was_a_look(world: World) -> None:
     cure = world.instead(world.service, "list_tasks", dies)
     world.drop_pair("a")
     world.run(330)
-    assert [round(later - earlier) >= 60 for earlier, later in zip(asked, asked[1:], strict=False)] != []
-    assert all(later - earlier >= 60 for earlier, later in zip(asked, asked[1:], strict=False))
+    apart = [later - earlier for earlier, later in itertools.pairwise(asked)]
+    assert len(apart) >= 2
+    assert min(apart) >= 60
     cure()
     world.run()
     assert (world.status("a"), len(world.tasks())) == ("done", 1)

@@ -77,9 +77,7 @@ def trouble_in(log: io.StringIO) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("error", [TryLaterError("DynamoDB throttles"), RuntimeError("a fault of ours")])
-def test_a_failed_message_leaves_its_cause(
-    world: World, app: ModuleType, log: io.StringIO, error: Exception
-) -> None:
+def test_a_failed_message_leaves_its_cause(world: World, app: ModuleType, log: io.StringIO, error: Exception) -> None:
     """With the file's key, at a level that the runbook's query finds; the rest of the batch is handled."""
     again: list[tuple[str, int]] = []
 
@@ -119,9 +117,7 @@ def test_a_failing_job_is_named(world: World, app: ModuleType, log: io.StringIO)
 
 
 @pytest.mark.parametrize("body", ["no JSON", "[]", '{"unheard": "of"}', "{" + '"a":' * 5000])
-def test_an_unreadable_message_is_named(
-    world: World, app: ModuleType, log: io.StringIO, body: str
-) -> None:
+def test_an_unreadable_message_is_named(world: World, app: ModuleType, log: io.StringIO, body: str) -> None:
     answer = app.handler(batch(world, body), Context())
     assert answer == {"batchItemFailures": [{"itemIdentifier": "m-0"}]}
     (line,) = trouble_in(log)
@@ -129,9 +125,7 @@ def test_an_unreadable_message_is_named(
     assert "MessageError" in line["exception"]
 
 
-def test_trouble_with_dispatching_is_logged(
-    world: World, app: ModuleType, log: io.StringIO
-) -> None:
+def test_trouble_with_dispatching_is_logged(world: World, app: ModuleType, log: io.StringIO) -> None:
     """And fails no message: what was ingested is ingested."""
 
     def fails(*_: Any, **__: Any) -> None:

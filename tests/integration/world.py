@@ -28,23 +28,17 @@ from urllib.parse import parse_qsl, quote, quote_plus, unquote, urlsplit
 import boto3
 import numpy as np
 import yaml
-from botocore.exceptions import BotoCoreError, ClientError
 from botocore.awsrequest import AWSResponse
+from botocore.exceptions import BotoCoreError, ClientError
 from moto.core import DEFAULT_ACCOUNT_ID
 from moto.stepfunctions.models import stepfunctions_backends
 from PIL import Image, PngImagePlugin
 
-from preparing import Preparing
-from preparing import Upload as PreparedUpload
-from storage import Answers, Storage
-
-from portraitcast_media import child
 from portraitcast.adapters.buckets import NO_VERSION, Results, Uploads
 from portraitcast.adapters.dashscope import Created, DashScope
 from portraitcast.adapters.executions import ExecutionHistory, Executions
 from portraitcast.adapters.jobs_table import JobsTable
 from portraitcast.adapters.notifications import Notifications
-from portraitcast.adapters.presign import LinkedObject
 from portraitcast.adapters.queues import Queue
 from portraitcast.adapters.records import from_plain, to_plain
 from portraitcast.bootstrap import deliver, submit
@@ -59,11 +53,16 @@ from portraitcast.workflows.evaluate import QuietPeriods
 from portraitcast.workflows.monitor import PollBounds
 from portraitcast.workflows.poll import Poll
 from portraitcast.workflows.submit import Received
+from portraitcast_media import child
+from preparing import Preparing
+from preparing import Upload as PreparedUpload
+from storage import Answers, Storage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from http.server import HTTPServer
 
+    from portraitcast.adapters.presign import LinkedObject
     from simulator import Simulator
 
 REGION = "eu-central-1"
@@ -167,6 +166,7 @@ SUBMIT_SECONDS: int = _template["Resources"]["SubmitFunction"]["Properties"]["Ti
 VISIBILITY: int = _uploads_queue["VisibilityTimeout"]  # seconds until SQS gives a failed message again
 MEDIA_VISIBILITY: int = _template["Resources"]["MediaQueue"]["Properties"]["VisibilityTimeout"]
 RECEIVES: int = _uploads_queue["RedrivePolicy"]["maxReceiveCount"]  # then it is a dead letter
+MEDIA_RECEIVES: int = _template["Resources"]["MediaQueue"]["Properties"]["RedrivePolicy"]["maxReceiveCount"]
 
 
 def table_definition() -> dict[str, Any]:
@@ -558,7 +558,7 @@ class World:
         try:
             self.preparing.handle(PreparedUpload.from_message(message), receives)
         except (Died, BotoCoreError, ClientError):
-            if receives < RECEIVES:
+            if receives < MEDIA_RECEIVES:
                 self.have_prepared(message, after=MEDIA_VISIBILITY, receives=receives + 1)
             else:
                 self.dead.append(message)

@@ -14,7 +14,9 @@ SOUND_RATE = 16_000
 
 
 @functools.cache
-def mp4(seconds: float = 2.0, size: tuple[int, int] = (128, 96), *, with_sound: bool = True, movflags: str = "") -> bytes:
+def mp4(
+    seconds: float = 2.0, size: tuple[int, int] = (128, 96), *, with_sound: bool = True, movflags: str = ""
+) -> bytes:
     """Return an MP4 with a black picture at 15 frames a second, and silence."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "video.mp4")  # a real file: FFmpeg opens it again to move its header to the front

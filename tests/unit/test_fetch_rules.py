@@ -95,9 +95,7 @@ def video() -> bytes:
         (f"HTTP://{PROVIDER.upper()}/X.mp4", f"https://{PROVIDER}/X.mp4"),
     ],
 )
-def test_the_providers_link_goes_over_https(
-    url: str, target: str
-) -> None:
+def test_the_providers_link_goes_over_https(url: str, target: str) -> None:
     """On port 443, though it is written as http."""
     assert allowed_url(url, "") == (target, False)
 
@@ -261,9 +259,7 @@ def test_the_video_is_brought_whole(names: dict[str, list[str]], video: bytes) -
         [PUBLIC, PRIVATE],
     ],
 )
-def test_a_private_address_is_refused(
-    names: dict[str, list[str]], addresses: list[str]
-) -> None:
+def test_a_private_address_is_refused(names: dict[str, list[str]], addresses: list[str]) -> None:
     """Before anything is sent."""
     names[PROVIDER] = addresses
     said, asked = refused(f"http://{PROVIDER}/x.mp4?Signature=secret", {})
@@ -331,9 +327,7 @@ def test_a_listed_origin_may_be_private(names: dict[str, list[str]], video: byte
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-def test_a_redirect_within_the_provider(
-    names: dict[str, list[str]], video: bytes, status: int
-) -> None:
+def test_a_redirect_within_the_provider(names: dict[str, list[str]], video: bytes, status: int) -> None:
     """It is followed over https."""
     first, second = f"https://{PROVIDER}/x.mp4", "https://videos.aliyuncs.com/y.mp4"
     answers = {first: (status, {"Location": "http://videos.aliyuncs.com/y.mp4"}), second: (200, {}, video)}
@@ -401,9 +395,7 @@ def test_a_failed_connection_hides_the_link(names: dict[str, list[str]], error: 
 @pytest.mark.parametrize(
     ("headers", "cut"), [({"Content-Length": "9999999"}, 0), ({}, 100), ({"Content-Length": "no number"}, 100)]
 )
-def test_half_a_video_is_refused(
-    names: dict[str, list[str]], video: bytes, headers: dict[str, str], cut: int
-) -> None:
+def test_half_a_video_is_refused(names: dict[str, list[str]], video: bytes, headers: dict[str, str], cut: int) -> None:
     link = f"https://{PROVIDER}/x.mp4"
     refused(link, {link: (200, headers, video[: len(video) - cut])})
 

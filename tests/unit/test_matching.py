@@ -481,13 +481,17 @@ def test_namesakes_that_differ_are_no_twins(suffix: str, code: str, differ_in: s
 
 
 ASSET = Asset("assets/b-1.jpg", "e" * 64, 900_000, "image/jpeg")
-HEIC = Facts("b" * 64, "heic", width=900, height=800, changes=("converted from HEIC to JPEG",), plain=False, asset=ASSET)
+HEIC = Facts(
+    "b" * 64, "heic", width=900, height=800, changes=("converted from HEIC to JPEG",), plain=False, asset=ASSET
+)
 LARGE = Facts("b" * 64, "png", width=5000, height=4000, asset=ASSET)
 RENAMED = replace(HEIC, type="png", changes=("renamed from .jpg to .png",), asset=replace(ASSET, sha256="b" * 64))
 MIB = 1024 * 1024
 
 
-def of_model(model: str, portrait: Facts = PICTURE, voice: Facts = VOICE, *, which: str = "own", **inputs: Any) -> Bucket:
+def of_model(
+    model: str, portrait: Facts = PICTURE, voice: Facts = VOICE, *, which: str = "own", **inputs: Any
+) -> Bucket:
     files = bucket("acme/line-01.mp3", SAME, **{which: json.dumps({"model": model, "input": inputs})})
     files.facts = {"acme/line-01.mp3": voice, SAME: portrait}
     return files

@@ -98,7 +98,12 @@ def test_a_byte_order_mark_is_no_fault() -> None:
         ({"input": {"audio_url": "hello.mp3"}}, "$.input.audio_url", "http", '"hello.mp3"'),
         ({"input": {"audio_url": 7}}, "$.input.audio_url", "http(s) link", "7"),
         ({"input": {"audio_url": ""}}, "$.input.audio_url", "http", '""'),
-        ({"input": {"image_url": "anna.pdf"}}, "$.input.image_url", ".avif, .bmp, .gif, .heic, .heif, .jfif", '"anna.pdf"'),
+        (
+            {"input": {"image_url": "anna.pdf"}},
+            "$.input.image_url",
+            ".avif, .bmp, .gif, .heic, .heif, .jfif",
+            '"anna.pdf"',
+        ),
         ({"input": {"image_url": ".png"}}, "$.input.image_url", ".webp", '".png"'),
         ({"input": {"image_url": {}}}, "$.input.image_url", ".webp", "{}"),
         ({"input": {"image_url": "oss://bucket/a.png"}}, "$.input.image_url", "http or https", '"oss://bucket/a.png"'),

@@ -363,7 +363,10 @@ class JobsTable:
         self._write(writes)
 
     def keep_reading(self, upload: Upload) -> None:
-        """Keep what reading a version found (facts, text, refused, asked_at), unless another version has come."""
+        """Keep what reading a version found (facts, text, refused, asked_at), unless another version has come.
+
+        Without facts, those that are kept stay: prepare may have answered since the upload was read from the table.
+        """
         try:
             with aws_errors():
                 self._client.update_item(**self._reading(upload))
@@ -377,7 +380,7 @@ class JobsTable:
             "asked_at": to_attribute(upload.asked_at),
             "text": to_attribute(upload.text),
         }
-        if upload.facts is not None:  # prepare may have answered before it is noted here that it was asked
+        if upload.facts is not None:
             found["facts"] = to_attribute(to_plain(upload.facts))
         return {
             "TableName": self._name,

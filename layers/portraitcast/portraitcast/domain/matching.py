@@ -10,10 +10,9 @@ import hashlib
 import json
 import posixpath
 from dataclasses import asdict, dataclass, replace
-from typing import Final, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 
 from portraitcast.domain.job import Candidates, Inputs, Portrait, SettingsFile, Voice
-from portraitcast.domain.models import Model
 from portraitcast.domain.problems import Problem, ProblemError
 from portraitcast.domain.settings import (
     SETTINGS_MAX_BYTES,
@@ -30,13 +29,15 @@ from portraitcast.domain.uploads import (
     LONGEST_OUTPUT_SUFFIX,
     RESERVED_NAME,
     Facts,
-    Kind,
     Name,
     Upload,
     classify,
     same_key,
     short_hash,
 )
+
+if TYPE_CHECKING:
+    from portraitcast.domain.models import Model
 
 LIST_MAX: Final = 20  # ours: entries of a list in a report; the full count stands beside it
 
@@ -433,7 +434,7 @@ def _fitting(portrait: Portrait, facts: Facts, settings: Effective) -> Portrait:
     if limits.max_ratio and max(width, height) > limits.max_ratio * min(width, height):
         raise _problem(
             "PortraitUnfit",
-            f"“{name}” is {width} by {height} pixels; {settings.model} takes sides of at most {limits.max_ratio:g} : 1.",
+            f"“{name}” is {width} by {height} pixels; {settings.model} takes {limits.max_ratio:g} : 1 at most.",
             "Cut the picture closer to the person, or choose another model.",
             limit=f"{limits.max_ratio:g} : 1",
             measured=f"{_beyond(max(width, height) / max(1, min(width, height)), limits.max_ratio)} : 1",

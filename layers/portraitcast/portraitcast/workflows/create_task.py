@@ -10,6 +10,7 @@ import logging
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, TypeAlias
 
+from portraitcast.adapters.buckets import NO_VERSION
 from portraitcast.adapters.dashscope import (
     AccountError,
     CheckPassed,
@@ -20,7 +21,6 @@ from portraitcast.adapters.dashscope import (
     ThrottledError,
     UnknownOutcome,
 )
-from portraitcast.adapters.buckets import NO_VERSION
 from portraitcast.adapters.presign import CONTENT_TYPES, LINK_SECONDS, LinkedObject
 from portraitcast.domain.account import Account, KnownTask, OpenCreate, next_beijing_day
 from portraitcast.domain.job import Job, PortraitCheck, Status, Task
@@ -429,8 +429,8 @@ class CreateTask:
                 "a create is left to you",
                 f"Nobody knows whether the video service took {current.name}: "
                 f"{why or problem.measured or 'no look at its list of tasks counted within an hour'}.\n\nThe job has "
-                "ended as CreateAmbiguous. A task of it is paid: look at the service's tasks of that time, and drop "
-                "the files again to have the video made in any case.",
+                "ended as CreateAmbiguous. If a task of it is there, it is paid: look at the service's tasks of that "
+                "time. The same files dropped again have the video made in any case.",
             )
             return current.fail(problem, now), account
 

@@ -7,7 +7,6 @@ at once, at least one sees the other.
 from __future__ import annotations
 
 import logging
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
@@ -82,7 +81,7 @@ class Evaluate:
         self._clock = clock
 
     # ------------------------------------------------------------------ one job
-    def job(self, job_id: str, name: Name | None = None) -> Job | None:  # noqa: C901  # one compare-and-swap, whole
+    def job(self, job_id: str, name: Name | None = None) -> Job | None:  # one compare-and-swap, whole
         """Evaluate a job from what is there now; write and publish it if that changes it.
 
         Returns the job as it is now, or None when the files make none.

@@ -28,9 +28,7 @@ ASK_AGAIN_SECONDS: Final = 1_000.0  # after an order to prepare: its message was
 class ReadUpload:
     """Reads uploads, once a version."""
 
-    def __init__(
-        self, table: JobsTable, uploads: Uploads, media_queue: Queue, *, clock: Callable[[], float]
-    ) -> None:
+    def __init__(self, table: JobsTable, uploads: Uploads, media_queue: Queue, *, clock: Callable[[], float]) -> None:
         self._table = table
         self._uploads = uploads
         self._media_queue = media_queue
@@ -69,8 +67,7 @@ class ReadUpload:
     def ask(self, upload: Upload) -> Upload | None:
         """Ask prepare to read a voice or a picture; None where it has been asked a moment ago.
 
-        Returns the upload as it is to be kept, without facts: they come as a message (`Ingest.prepared`), and may have
-        come by then.
+        Returns the upload as it is to be kept. What prepare finds comes as a message (`Ingest.prepared`).
         """
         now = self._clock()
         if now - upload.asked_at < ASK_AGAIN_SECONDS:
@@ -83,7 +80,7 @@ class ReadUpload:
             "bytes": upload.bytes,
         }
         self._media_queue.send({"prepare": order})
-        return replace(upload, facts=None, asked_at=now)
+        return replace(upload, facts=None, asked_at=now)  # facts whose asset has expired are not written again
 
 
 def _text(data: bytes) -> str | None:

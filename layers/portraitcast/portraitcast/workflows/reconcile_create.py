@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 CLOCK_MARGIN: Final = 60.0  # s; the provider's clock against ours, when its list is compared with a create's time
-UNPROVEN_MARGIN: Final = 600.0  # s; the same while no known task shows how far the provider's clock is ahead
+UNPROVEN_MARGIN: Final = 600.0  # s, ours; the same while no known task shows how far the provider's clock is ahead
 SECOND_LOOK: Final = 5  # the second look comes at five times ReconcileSeconds
 LOOK_SECONDS: Final = 75.0  # ours: a look at the whole list, page by page
 LOOK_RESERVE: Final = 10.0  # of the function's time: what is written behind a look
