@@ -100,7 +100,7 @@ lint: ## ruff, mypy, cfn-lint, checkov, sam validate
 	.venv/lint/bin/python -m ruff format --check
 	.venv/lint/bin/python -m mypy layers/portraitcast/portraitcast functions/submit/app.py functions/status/app.py functions/deliver/app.py local
 	.venv/lint/bin/python -m mypy layers/media/portraitcast_media functions/prepare/app.py
-	@for tests in unit fuzz integration e2e chaos; do echo "mypy tests/$$tests"; \
+	@for tests in unit fuzz media integration e2e chaos; do echo "mypy tests/$$tests"; \
 	    case $$tests in unit|fuzz) beside=;; *) beside=tests/$$tests;; esac; \
 	    MYPYPATH=$$beside .venv/lint/bin/python -m mypy --config-file tests/mypy.ini --cache-dir .mypy_cache/$$tests tests/$$tests || exit 1; done
 	.venv/lint/bin/cfn-lint template.yaml

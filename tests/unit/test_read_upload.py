@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from portraitcast.adapters.buckets import Uploads
 from portraitcast.adapters.queues import Queue
 from portraitcast.domain.uploads import Asset, Facts, Upload
 from portraitcast.errors import NotFoundError, UnreadableObjectError
 from portraitcast.workflows.read_upload import ASK_AGAIN_SECONDS, ReadUpload
 from unit.samples import NOW, upload
+
+if TYPE_CHECKING:
+    from portraitcast.adapters.buckets import Uploads
 
 STALE = Facts("a" * 64, "m4a", 6.05, plain=False, asset=Asset("assets/a-1.wav", "b" * 64, 9000, "audio/wav"))
 
