@@ -21,7 +21,7 @@ from stack import StackError, deploy
 if TYPE_CHECKING:
     from pathlib import Path
 
-KNOWN = {"MaxTasksInFlight": {}, "MinPollSeconds": {}}
+KNOWN: dict[str, dict[str, Any]] = {"MaxTasksInFlight": {}, "MinPollSeconds": {}}
 
 
 def test_params_are_split_at_spaces() -> None:
