@@ -299,7 +299,7 @@ def test_deleting_a_queued_voice_withdraws(make_world: Callable[..., World]) -> 
     world = make_world(pair_seconds=60)
     world.drop("a.wav", voice())
     world.drop("a.png", portrait())
-    world.run(1)
+    world.run(30)
     assert world.status("a") == "queued"
     world.delete("a.wav")
     world.run()

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from preparing import DEATHS_MAX
 from world import REFUSED, Died, World, portrait, sha256, voice
+
+from preparing import DEATHS_MAX
 
 if TYPE_CHECKING:
     from collections.abc import Callable
