@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from world import World, portrait, voice
+from world import World, new_job, portrait, voice
 
 from portraitcast.domain.job import iso
 from portraitcast.domain.polling import Pace
