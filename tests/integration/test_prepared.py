@@ -53,7 +53,7 @@ def answers(world: World) -> list[dict[str, Any]]:
 def end(world: World, status: str) -> dict[str, Any]:
     """Bring job `a` to an end; returns its report."""
     if ENDS[status] is not None:
-        world.sim.fault(ENDS[status], **({"endpoint": "create"} if status == "rejected" else {}))
+        world.sim.fault(ENDS[status], endpoint="create")
     world.drop_pair("a")
     world.run()
     report = world.its_report("a")
