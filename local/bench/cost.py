@@ -71,7 +71,7 @@ def lonely_job() -> Job:
         running.drop("bench/line.wav", hum(VOICE_SECONDS))
         running.wait(lambda r: bool(videos(r)), "the video")
         recording = running.quiet(3.0)
-        logged = sum(len(running.run.logs(name).encode()) for name in ("submit", "status", "deliver"))
+        logged = sum(len(running.run.logs(name).encode()) for name in FUNCTIONS)
         (states,) = running.transitions()
     return Job(recording, states, logged)
 

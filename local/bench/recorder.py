@@ -57,7 +57,7 @@ def install() -> None:
 
     folder = json.loads(Path(__file__).with_name("recorder.json").read_text("utf-8"))["folder"]
     path, name = Path(folder) / "calls.jsonl", os.environ["AWS_LAMBDA_FUNCTION_NAME"].lower()
-    function = next((known for known in ("submit", "status", "deliver") if known in name), "")
+    function = next((known for known in ("submit", "prepare", "status", "deliver") if known in name), "")
     make_api_call = botocore.client.BaseClient._make_api_call  # type: ignore[attr-defined]
     send = requests.adapters.HTTPAdapter.send
     handle = awslambdaric.bootstrap.handle_event_request

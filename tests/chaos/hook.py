@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 
 FOLDER = Path(json.loads(Path(__file__).with_name("chaos.json").read_text("utf-8"))["folder"])
 ARMED = FOLDER / "armed"
-FUNCTION = next((n for n in ("submit", "status", "deliver") if n in os.environ["AWS_LAMBDA_FUNCTION_NAME"].lower()), "")
+FUNCTIONS = ("submit", "prepare", "status", "deliver")
+FUNCTION = next((name for name in FUNCTIONS if name in os.environ["AWS_LAMBDA_FUNCTION_NAME"].lower()), "")
 
 
 def aws_call(service: str, operation: str, params: dict[str, Any]) -> str:

@@ -46,6 +46,7 @@ SECOND_HALF = {
     "test_settings_files.py",
 }
 GUARD_SECONDS = 60.0  # against hanging only: what is waited for comes within a few seconds on two idle cores
+BEING_READ = "The file is being read."
 
 
 class Inbox:
@@ -231,11 +232,15 @@ class Stack:
     def wait_report(self, name: str, *status: str, after: int = 0, seconds: float = GUARD_SECONDS) -> Report:
         """Wait until the bus tells one of `status` for a job, in a revision above `after`; return that report.
 
-        The report in the bucket is written before the event is sent, so it is there, in this revision or a later one.
+        A job whose files are still being read is on its way to what it waits for. The report in the bucket is written
+        before the event is sent, so it is there, in this revision or a later one.
         """
-        return self.events.wait(
-            lambda report: report["name"] == name and report["status"] in status and report["revision"] > after, seconds
-        )
+
+        def told(report: Report) -> bool:
+            there = report["status"] in status and report["message"] != BEING_READ
+            return bool(report["name"] == name and there and report["revision"] > after)
+
+        return self.events.wait(told, seconds)
 
     @staticmethod
     def until(happened: Callable[[], object], what: str) -> None:
@@ -256,9 +261,15 @@ class Stack:
         self.until(self.is_drained, f"{message} is handled")
 
     def is_drained(self) -> bool:
-        """Whether no message of the uploads queue waits to be handled or is being handled; timers may still come."""
+        """Whether no message of ours waits to be handled or is being handled; timers may still come.
+
+        What submit sends to prepare comes back as an answer, so the media queue is looked at on both sides.
+        """
+        return all(self._is_empty(self.outputs[f"{queue}_queue_url"]) for queue in ("media", "uploads", "media"))
+
+    def _is_empty(self, url: str) -> bool:
         names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
-        counts = self._sqs.get_queue_attributes(QueueUrl=self.outputs["uploads_queue_url"], AttributeNames=names)
+        counts = self._sqs.get_queue_attributes(QueueUrl=url, AttributeNames=names)
         return all(counts["Attributes"][name] == "0" for name in names)
 
     @contextlib.contextmanager

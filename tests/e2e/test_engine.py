@@ -75,7 +75,7 @@ def test_outputs_name_the_parts_of_the_stack(stack: Stack) -> None:
     outputs = stack.outputs
     assert outputs["api_key_secret_arn"].startswith("arn:aws:secretsmanager:")
     assert stack.client("sqs").get_queue_attributes(QueueUrl=outputs["dead_letter_queue_url"])
-    assert set(outputs["functions"]) == {"submit", "status", "deliver"}
+    assert set(outputs["functions"]) == {"submit", "prepare", "status", "deliver"}
     assert stack.simulator.base_url.startswith(outputs["simulator_url"])
 
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from botocore.exceptions import ClientError
-from makers import face, new_folder, voice
+from makers import as_m4a, face, new_folder, voice
 from test_rights import acting_as
 
 from package import read_template
@@ -36,6 +36,7 @@ PARAMETERS = {"PairSeconds": "0", "SettleSeconds": "0", "MinPollSeconds": "3600"
 SEQUENCE = itertools.count(1)
 ROLES = {
     "submit": ["SubmitRole", "SubmitMayPresign"],
+    "prepare": ["PrepareRole"],
     "status": ["StatusRole"],
     "deliver": ["DeliverRole", "DeliverMayReadHistories"],
 }
@@ -92,8 +93,10 @@ class Bench:
         # Tests tell functions of files themselves. A poller that is switched off may still handle what comes just then.
         self.s3.put_bucket_notification_configuration(Bucket=run.outputs["upload_bucket"], NotificationConfiguration={})
         lambdas = run.client("lambda")
-        (mapping,) = lambdas.list_event_source_mappings()["EventSourceMappings"]
-        lambdas.update_event_source_mapping(UUID=mapping["UUID"], Enabled=False)
+        for mapping in lambdas.list_event_source_mappings()["EventSourceMappings"]:
+            lambdas.update_event_source_mapping(UUID=mapping["UUID"], Enabled=False)
+        submit = lambdas.get_function_configuration(FunctionName=run.outputs["functions"]["submit"])
+        self._media_queue = submit["Environment"]["Variables"]["MEDIA_QUEUE_URL"]
 
     @property
     def name(self) -> str:
@@ -108,6 +111,8 @@ class Bench:
         self.folder = new_folder()
         self.simulator.clear_faults()
         self.simulator.trouble("ok")
+        for queue in (self.outputs["uploads_queue_url"], self._media_queue):
+            self._take(queue)
         client, table = self.client("dynamodb"), self.outputs["table"]
         for page in client.get_paginator("scan").paginate(TableName=table):
             for item in page["Items"]:
@@ -152,6 +157,32 @@ class Bench:
             raise Broken(f"{function}: {said}\n{log}")
         return json.loads(said or "null"), log
 
+    def _take(self, queue: str) -> list[dict[str, Any]]:
+        """Take all messages out of a queue that can be received now; return them as Lambda hands them on."""
+        sqs, taken = self.client("sqs"), []
+        while messages := sqs.receive_message(QueueUrl=queue, MaxNumberOfMessages=10).get("Messages"):
+            for message in messages:
+                sqs.delete_message(QueueUrl=queue, ReceiptHandle=message["ReceiptHandle"])
+                taken.append(as_record(message["Body"], message["ReceiptHandle"]))
+        return taken
+
+    def prepare(self) -> None:
+        """Let prepare read what submit has it read, and submit take the answers; raise `Broken` if one fails."""
+        while orders := self._take(self._media_queue):
+            for order in orders:
+                if (answer := self.invoke("prepare", {"Records": [order]}))["batchItemFailures"]:
+                    raise Broken(f"prepare: {answer}")
+            for record in self._take(self.outputs["uploads_queue_url"]):
+                if "prepared" in (message := json.loads(record["body"])):
+                    self.invoke("submit", message)
+
+    def answer(self) -> dict[str, Any]:
+        """Return what prepare has answered."""
+        for record in self._take(self.outputs["uploads_queue_url"]):
+            if "prepared" in (message := json.loads(record["body"])):
+                return dict(message["prepared"])
+        raise Broken("prepare did not answer")
+
     def receive(self) -> str:
         """Receive a message of the uploads queue as Lambda's poller does; return its receipt handle."""
         sqs, queue = self.client("sqs"), self.outputs["uploads_queue_url"]
@@ -170,10 +201,11 @@ class Bench:
         return {"eventSource": "aws:s3", "eventName": event, "s3": place}
 
     def drop(self, **contents: bytes) -> None:
-        """Put files of the job and tell submit."""
+        """Put files of the job, tell submit, and have them prepared."""
         self.invoke(
             "submit", {"Records": [self.put(f"{self.name}.{suffix}", content) for suffix, content in contents.items()]}
         )
+        self.prepare()
 
     def wake(self) -> None:
         """Let submit dispatch, as the wake-up does that follows what was dropped."""
@@ -220,6 +252,18 @@ class Bench:
         return state
 
 
+def as_record(body: str, receipt: str) -> dict[str, Any]:
+    """Return a message of a queue as Lambda hands it on."""
+    return {
+        "messageId": "one",
+        "receiptHandle": receipt,
+        "body": body,
+        "attributes": {"ApproximateReceiveCount": "1", "SentTimestamp": "0"},
+        "messageAttributes": {},
+        "eventSource": "aws:sqs",
+    }
+
+
 @pytest.fixture(scope="module")
 def one_bench() -> Iterator[Bench]:
     with (
@@ -253,9 +297,32 @@ def wait(bench: Bench) -> None:
 def serve_a_folder(bench: Bench) -> None:
     wait(bench)
     bench.invoke("submit", {"Records": [bench.put(f"{bench.folder}anna.png", face())]})
-    bench.invoke("submit", {"folder": short_hash(bench.folder.rstrip("/"))})
+    for _ in range(2):  # once for the picture, and again when it has been read
+        bench.invoke("submit", {"folder": short_hash(bench.folder.rstrip("/"))})
+        bench.prepare()
     bench.wake()
     bench.must_be("rendering")
+
+
+def read_settings(bench: Bench) -> None:
+    bench.drop(json=b'{"parameters": {"style_level": "calm"}}', png=face(), wav=voice())
+    if (bench.report()["settings"] or {}).get("style_level") != "calm":
+        raise Broken("the settings are not read")
+
+
+def make_an_asset(bench: Bench) -> None:
+    bench.drop(png=face(), m4a=as_m4a(voice(1.0, next(SEQUENCE))))  # of a content that no asset was made of before
+    bench.wake()
+    bench.must_be("rendering")
+
+
+def prepare_without_versions(bench: Bench) -> None:
+    """Read an upload as it lies in a bucket that has no versions."""
+    bench.put(f"{bench.name}.wav", voice())
+    order = {"key": f"{bench.name}.wav", "version": "null", "etag": "", "kind": "voice", "bytes": len(voice())}
+    bench.invoke("prepare", {"Records": [as_record(json.dumps({"prepare": order}), "none")]})
+    if "facts" not in bench.answer():
+        raise Broken("prepare did not read the upload")
 
 
 def see_a_deletion(bench: Bench) -> None:
@@ -299,15 +366,7 @@ def find_the_execution_again(bench: Bench) -> None:
 
 def have_a_message_again(bench: Bench) -> None:
     """A message that can't be handled now comes again soon, not after the queue's whole timeout."""
-    receipt = bench.receive()
-    record = {
-        "messageId": "one",
-        "receiptHandle": receipt,
-        "body": json.dumps({"reconcile": bench.job}),
-        "attributes": {"ApproximateReceiveCount": "1", "SentTimestamp": "0"},
-        "messageAttributes": {},
-        "eventSource": "aws:sqs",
-    }
+    record = as_record(json.dumps({"reconcile": bench.job}), bench.receive())
     with changed_policy(bench, "submit", "Jobs", lambda _: []):
         answer, log = bench.run("submit", {"Records": [record]})
     if not answer["batchItemFailures"] or "only after the queue's timeout" in log:
@@ -369,7 +428,12 @@ NEEDED_FOR: dict[str, Callable[[Bench], None]] = {
     "submit-UploadsQueue-sqs:SendMessage": serve_a_folder,
     "submit-UploadsQueue-sqs:ChangeMessageVisibility": have_a_message_again,
     "submit-ReadUploads-s3:GetObject-": see_a_deletion,
-    "submit-ReadUploads-s3:GetObjectVersion": send,
+    "submit-ReadUploads-s3:GetObjectVersion": read_settings,
+    "submit-HavePrepared": send,
+    "prepare-ReadUploads-s3:GetObject-": prepare_without_versions,
+    "prepare-ReadUploads-s3:GetObjectVersion": send,
+    "prepare-Assets": make_an_asset,
+    "prepare-Answer": send,
     "submit-ListUploads": scan,
     "submit-WriteReports-s3:GetObject": take_the_reports_name_back,
     "submit-WriteReports-s3:PutObject": wait,
@@ -403,6 +467,8 @@ NOT_ENFORCED = {
     "UploadsQueue-sqs:ReceiveMessage": "Lambda's poller",
     "UploadsQueue-sqs:DeleteMessage": "Lambda's poller",
     "UploadsQueue-sqs:GetQueueAttributes": "Lambda's poller",
+    "MediaQueue": "Lambda's poller",
+    "MissingReadsAs404": "without it S3 answers 403 for a missing key, the engine 404 all the same",
     "MissingResultsReadAs404": "without it S3 answers 403 for a missing key, the engine 404 all the same",
     "Wake-sqs:SendMessage-1": "Lambda sends there what deliver could not take from its rule",
 }
@@ -457,7 +523,7 @@ OPEN = {
 # A call for each right: what it may do, said once more and apart from template.yaml.
 CALLS: dict[str, tuple[set[str], Callable[..., object]]] = {
     "send to the uploads queue": (
-        {"submit", "deliver"},
+        {"submit", "prepare", "deliver"},
         lambda c, o: c("sqs").send_message(QueueUrl=o["uploads_queue_url"], MessageBody='{"wake": true}'),
     ),
     "read the uploads queue": ({"submit"}, lambda c, o: c("sqs").receive_message(QueueUrl=o["uploads_queue_url"])),
@@ -466,10 +532,13 @@ CALLS: dict[str, tuple[set[str], Callable[..., object]]] = {
         lambda c, o: c("sqs").send_message(QueueUrl=o["dead_letter_queue_url"], MessageBody="{}"),
     ),
     "purge the uploads queue": (set(), lambda c, o: c("sqs").purge_queue(QueueUrl=o["uploads_queue_url"])),
-    "read an upload": ({"submit"}, bucket("get_object", "upload_bucket", Key="rights.wav")),
-    "list uploads": ({"submit"}, bucket("list_objects_v2", "upload_bucket")),
+    "read an upload": ({"submit", "prepare"}, bucket("get_object", "upload_bucket", Key="rights.wav")),
+    "list uploads": ({"submit", "prepare"}, bucket("list_objects_v2", "upload_bucket")),
     "write an upload": (set(), bucket("put_object", "upload_bucket", Key="rights.txt", Body=b"")),
     "delete an upload": (set(), bucket("delete_object", "upload_bucket", Key="rights.wav")),
+    "write an asset": ({"prepare"}, bucket("put_object", "work_bucket", Key="assets/rights.wav", Body=b"")),
+    "read an asset": ({"prepare"}, bucket("get_object", "work_bucket", Key="assets/rights.wav")),
+    "delete an asset": (set(), bucket("delete_object", "work_bucket", Key="assets/rights.wav")),
     "read a report": ({"submit", "deliver"}, bucket("get_object", "results_bucket", Key="rights.json")),
     "write a report": ({"submit", "deliver"}, bucket("put_object", "results_bucket", Key="rights.json", Body=b"")),
     "look at a video": ({"submit", "deliver"}, bucket("head_object", "results_bucket", Key="rights.mp4")),
@@ -606,12 +675,14 @@ def test_a_missing_result_reads_as_404_to_who_reads_results(function: str) -> No
     assert of(function, "MissingResultsReadAs404")["Resource"] == {"Fn::GetAtt": ["ResultsBucket", "Arn"]}
 
 
-def test_links_can_do_no_more_than_read_a_version_of_an_upload() -> None:
+def test_links_can_only_read_uploads_and_assets() -> None:
     properties = TEMPLATE["LinkRole"]["Properties"]
-    ((statement,),) = [policy["PolicyDocument"]["Statement"] for policy in properties["Policies"]]
+    (found,) = [policy["PolicyDocument"]["Statement"] for policy in properties["Policies"]]
 
-    assert statement["Action"] == "s3:GetObjectVersion"
-    assert statement["Resource"] == {"Fn::Sub": "${UploadBucket.Arn}/*"}
+    assert [(each["Action"], each["Resource"]["Fn::Sub"]) for each in found] == [
+        (["s3:GetObject", "s3:GetObjectVersion"], "${UploadBucket.Arn}/*"),
+        ("s3:GetObject", "${WorkBucket.Arn}/assets/*"),
+    ]
     assert properties["MaxSessionDuration"] == 3600
     ((trust),) = properties["AssumeRolePolicyDocument"]["Statement"]
     assert trust["Principal"] == {"AWS": {"Fn::GetAtt": ["SubmitRole", "Arn"]}}
@@ -650,7 +721,13 @@ def test_nobody_but_who_is_named_may_and_that_over_tls_only(name: str) -> None:
 def test_every_bucket_queue_and_topic_has_a_policy() -> None:
     kinds = {"AWS::S3::Bucket", "AWS::SQS::Queue", "AWS::SNS::Topic"}
 
-    assert {f"{name}Policy" for name, each in TEMPLATE.items() if each["Type"] in kinds} == set(POLICIES)
+    guarded = [
+        each["Ref"]
+        for name in POLICIES
+        for of in ("Bucket", "Queues", "Topics")
+        for each in as_list(TEMPLATE[name]["Properties"].get(of, []))
+    ]
+    assert sorted(guarded) == sorted(name for name, each in TEMPLATE.items() if each["Type"] in kinds)
 
 
 def test_a_customers_key_is_used_by_who_reads_or_writes_what_lies_under_it_and_links_open_with_it() -> None:
@@ -663,6 +740,7 @@ def test_a_customers_key_is_used_by_who_reads_or_writes_what_lies_under_it_and_l
 
     assert rights == {
         "SubmitRole": ["kms:Decrypt", "kms:GenerateDataKey"],
+        "PrepareRole": ["kms:Decrypt", "kms:GenerateDataKey"],
         "DeliverRole": ["kms:Decrypt", "kms:GenerateDataKey"],
         "StatusRole": ["kms:Decrypt"],
         "LinkRole": ["kms:Decrypt"],

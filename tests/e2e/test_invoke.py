@@ -197,10 +197,11 @@ def test_settings_hold_for_the_jobs_that_they_are_for(
 def test_a_name_with_signs_japanese_and_an_emoji_keeps_it(stack: Stack, acme: Acme, seeds: Iterator[int]) -> None:
     content = mp3(next(seeds))
     acme.put(f"{ODD_NAME.removeprefix('acme/')}.MP3", content)
+    before = max((told["revision"] for told in stack.events.of(ODD_NAME)), default=0)
 
     invoke(stack, "submit-odd-name")
 
-    report = stack.report(ODD_NAME)
+    report = stack.wait_report(ODD_NAME, "waiting", after=before)
     assert report["name"] == ODD_NAME
     assert report["inputs"]["voice"]["key"] == f"{ODD_NAME}.MP3"
     assert report["inputs"]["voice"]["sha256"] == sha256(content)
@@ -295,6 +296,21 @@ def nobody_reads_the_queue(stack: Stack) -> Iterator[None]:
         stack.until(stack.is_drained, "what lay in the queue meanwhile is handled")
 
 
+def hand_over_answers(stack: Stack) -> bool:
+    """Give submit what prepare has answered, as the queue would that nobody reads."""
+    sqs, url = stack.client("sqs"), stack.outputs["uploads_queue_url"]
+    for message in sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10).get("Messages", []):
+        body = json.loads(message["Body"])
+        if "prepared" in body:
+            invoke(stack, "submit-prepared", body)
+            sqs.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
+    return True
+
+
+def queued_after(stack: Stack, revision: int) -> bool:
+    return any(told["status"] == "queued" and told["revision"] > revision for told in stack.events.of(NAME))
+
+
 def test_a_wake_up_sends_what_can_be_sent(stack: Stack, simulator: Simulator, seeds: Iterator[int]) -> None:
     acme = Acme(stack)
     before = acme.revision()
@@ -303,6 +319,7 @@ def test_a_wake_up_sends_what_can_be_sent(stack: Stack, simulator: Simulator, se
             acme.put(key, content)
         invoke(stack, "submit-voice")
         invoke(stack, "submit-portrait")
+        stack.until(lambda: hand_over_answers(stack) and queued_after(stack, before), "prepare has read both")
         queued = stack.wait_report(NAME, "queued", after=before)
         may_be_sent = time.monotonic() + PAIR_SECONDS
         stack.until(lambda: time.monotonic() > may_be_sent, "the job may be sent")
@@ -320,6 +337,19 @@ def test_a_sweep_looks_at_everything_and_measures_it(stack: Stack) -> None:
     measured = [json.loads(line) for line in log.splitlines() if '"_aws"' in line]
     assert {"QueueLength", "OldestQueued", "TasksInFlight", "AccountHeld", "service"} <= set(measured[0])
     assert measured[0]["service"] == "portraitcast"
+
+
+# ---------------------------------------------------------------- prepare
+
+
+@pytest.mark.parametrize(("name", "file"), [("prepare-voice", "line-01.mp3"), ("prepare-portrait", "line-01.png")])
+def test_a_file_is_read(stack: Stack, acme: Acme, seeds: Iterator[int], name: str, file: str) -> None:
+    acme.put(file, mp3(next(seeds)) if file.endswith(".mp3") else face())
+
+    answer, log = invoke(stack, name)
+
+    assert answer == {"batchItemFailures": []}
+    assert any('"said":"prepared"' in line for line in log.splitlines())
 
 
 # ---------------------------------------------------------------- status and deliver

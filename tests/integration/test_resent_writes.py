@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -246,5 +247,7 @@ def test_a_whole_job_with_every_write_resent(world: World) -> None:
     assert len(world.tasks()) == 1
     assert world.table.account().tasks_in_flight == {}
     assert set(resend.resent) == set(WRITES)
-    assert [event["status"] for event in world.new_events()] == ["waiting", "queued", "rendering", "done"]
+    events = world.new_events()
+    assert [status for status, _ in groupby(e["status"] for e in events)] == ["waiting", "queued", "rendering", "done"]
+    assert [e["revision"] for e in events] == list(range(1, len(events) + 1)), "each of them once"
     assert world.dead == []

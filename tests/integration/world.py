@@ -166,6 +166,7 @@ SUBMIT_SECONDS: int = _template["Resources"]["SubmitFunction"]["Properties"]["Ti
 VISIBILITY: int = _uploads_queue["VisibilityTimeout"]  # seconds until SQS gives a failed message again
 MEDIA_VISIBILITY: int = _template["Resources"]["MediaQueue"]["Properties"]["VisibilityTimeout"]
 RECEIVES: int = _uploads_queue["RedrivePolicy"]["maxReceiveCount"]  # then it is a dead letter
+MEDIA_RECEIVES: int = _template["Resources"]["MediaQueue"]["Properties"]["RedrivePolicy"]["maxReceiveCount"]
 
 
 def table_definition() -> dict[str, Any]:
@@ -557,7 +558,7 @@ class World:
         try:
             self.preparing.handle(PreparedUpload.from_message(message), receives)
         except (Died, BotoCoreError, ClientError):
-            if receives < RECEIVES:
+            if receives < MEDIA_RECEIVES:
                 self.have_prepared(message, after=MEDIA_VISIBILITY, receives=receives + 1)
             else:
                 self.dead.append(message)

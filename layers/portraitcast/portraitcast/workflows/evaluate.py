@@ -360,7 +360,9 @@ class _Lookup:
         found = self._reading.there_now(name)
         if found.deleted:
             return None
-        self._table.note_upload(found, self._table.upload(name))  # what prepare finds in it is kept with it
+        if found.facts is None:  # S3 hands it out, so it is to be read
+            # Raises `ConflictError` if its event is being ingested at this moment: the job is evaluated again.
+            self._table.note_upload(found, self._table.upload(name))
         return found
 
     def forms(self, key: str) -> tuple[Upload, ...]:
