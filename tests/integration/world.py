@@ -292,11 +292,12 @@ class FileServer:
     def __init__(self) -> None:
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
-                parts = urlsplit(self.path)
-                query = dict(parse_qsl(parts.query))
+                # Not `self.path`, in which http.server makes "//" "/"; S3 does not.
+                path, _sep, fields = self.requestline.split()[1].partition("?")
+                query = dict(parse_qsl(fields))
                 version = {"VersionId": query["versionId"]} if "versionId" in query else {}
                 bucket = query.get("bucket", UPLOADS)
-                body = client("s3").get_object(Bucket=bucket, Key=unquote(parts.path[1:]), **version)["Body"].read()
+                body = client("s3").get_object(Bucket=bucket, Key=unquote(path[1:]), **version)["Body"].read()
                 self.send_response(200)
                 self.send_header("Content-Type", query.get("type", "application/octet-stream"))
                 self.send_header("Content-Length", str(len(body)))
