@@ -503,12 +503,14 @@ def test_a_check_without_boxes_refuses(world: World, model: str) -> None:
     assert world.requests("create") == 0
 
 
-def test_models_have_checks_of_their_own(world: World) -> None:
+@pytest.mark.parametrize("models", [("emo-v1", "liveportrait"), ("liveportrait", "wan2.2-s2v")])
+def test_models_have_checks_of_their_own(world: World, models: tuple[str, str]) -> None:
     """What passed one model's check has not passed another's."""
     world.drop("anna.png", portrait())
+    world.drop("a.json", {"model": models[0]})
     world.drop("a.wav", voice(1.2))
     world.run()
-    world.drop("b.json", {"model": "liveportrait"})
+    world.drop("b.json", {"model": models[1]})
     world.drop("b.wav", voice(1.2))
     world.run()
     assert [world.status(n) for n in "ab"] == ["done", "done"]
