@@ -405,9 +405,8 @@ def test_midnight_with_clocks_that_differ(make_world: Callable[..., World]) -> N
     spent = world.table.account()
     assert spent.spent == pytest.approx(CHECK_CNY + VIDEO_CNY)
     back_before_midnight(world)
-    world.handle(world.put("late.png", portrait()))
-    world.handle(world.put("late.wav", voice(pitch=0.1)))
-    world.dispatch_now()
+    world.drop_pair("late", pitch=0.1)
+    world.run(LATE / 2)
     assert len(world.tasks()) == 2, "there is enough left for one more"
     account = world.table.account()
     assert account.spent_day == spent.spent_day
