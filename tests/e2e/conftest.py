@@ -19,7 +19,7 @@ import pytest
 from makers import face, new_folder, voice
 from xdist.scheduler import LoadScopeScheduling
 
-from stacks import SHORT_WAITS, deployed, own_folder
+from stacks import SHORT_WAITS, deployed, own_folder, variable_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -180,6 +180,7 @@ class Stack:
         self.run, self.simulator = run, simulator
         self.outputs = run.outputs
         self.s3, self._sqs = run.client("s3"), run.client("sqs")
+        self.media_queue_url = variable_of(self, "submit", "MEDIA_QUEUE_URL")
         self.events = Events(run)
         self.notices = Notices(run, "notices", run.outputs["topic_arn"])
         self.operators = Notices(run, "operators", run.outputs["operator_topic_arn"])
@@ -256,10 +257,16 @@ class Stack:
         self.until(self.is_drained, f"{message} is handled")
 
     def is_drained(self) -> bool:
-        """Whether no message of the uploads queue waits to be handled or is being handled; timers may still come."""
+        """Whether no message of the two queues waits to be handled or is being handled; timers may still come.
+
+        One queue's messages become the other's, so each is asked twice.
+        """
+        return all(map(self._is_empty, [self.outputs["uploads_queue_url"], self.media_queue_url] * 2))
+
+    def _is_empty(self, queue: str) -> bool:
         names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
-        counts = self._sqs.get_queue_attributes(QueueUrl=self.outputs["uploads_queue_url"], AttributeNames=names)
-        return all(counts["Attributes"][name] == "0" for name in names)
+        counts = self._sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=names)["Attributes"]
+        return all(counts[name] == "0" for name in names)
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
