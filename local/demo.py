@@ -123,23 +123,20 @@ def make_video(run: Run, portrait: Path, voice: Path, say: Callable[[str], None]
     s3.download_file(run.outputs["results_bucket"], report["video"]["key"], str(target))
     (run.work / f"{voice.stem}.json").write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", "utf-8")
     say(f"video: {describe_video(target)}")
-    write_page(run, report, portrait, target)
-    return target
-
-
-def write_page(run: Run, report: dict[str, Any], portrait: Path, video: Path) -> None:
-    """Write ``index.html``, which shows the job, with the portrait beside it; the video is there already.
-
-    A portrait of a kind that browsers don't know is shown as prepare has made it.
-    """
-    work, s3 = run.work, run.client("s3")
+    beside = run.work / f"{voice.stem}{portrait.suffix}"
     asset = picture_asset(s3, run.outputs["work_bucket"], report["inputs"]["portrait"]["sha256"])
-    beside = work / f"{video.stem}{'.jpg' if asset else portrait.suffix}"
-    if asset:
+    if asset:  # a kind that browsers may not know is shown as prepare has made it
+        beside = beside.with_suffix(".jpg")
         s3.download_file(run.outputs["work_bucket"], asset, str(beside))
     else:
         shutil.copyfile(portrait, beside)
-    (work / "index.html").write_text(still(report, beside.name, video.name), "utf-8")
+    write_page(run.work, report, beside, target)
+    return target
+
+
+def write_page(work: Path, report: dict[str, Any], portrait: Path, video: Path) -> None:
+    """Write ``index.html``, which shows the job; portrait and video lie in the same folder already."""
+    (work / "index.html").write_text(still(report, portrait.name, video.name), "utf-8")
 
 
 def demo() -> None:

@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from portraitcast_media.facts import Asset
 
 PIECE: Final = 1_048_576
-FRESH_DAYS: Final = 20  # an asset that is older is written again, so that its 30 days begin anew
+# An asset that is older is written again, so that its 30 days begin anew: the product takes what prepare answers for
+# fresh for 20 days, which must end before the asset does.
+FRESH_DAYS: Final = 5
 NO_VERSION: Final = "null"  # what S3's events say of a bucket without versions
 # 405: a delete marker; 412: another object lies there by now.
 _GONE: Final = {"NoSuchKey", "NoSuchVersion", "404", "NotFound", "MethodNotAllowed", "PreconditionFailed", "412"}

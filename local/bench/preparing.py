@@ -126,7 +126,7 @@ def talk(seconds: float, rate: int) -> array[int]:
 def encoded(path: Path, codec: str, samples: array[int], rate: int) -> Path:
     """Write sound with one of PyAV's encoders."""
     with av.open(str(path), "w") as out:
-        stream = out.add_stream(codec, rate=rate, layout="mono")
+        stream: Any = out.add_stream(codec, rate=rate, layout="mono")  # PyAV types it as any kind of stream
         for at in range(0, len(samples), 1024):
             some = samples[at : at + 1024]
             frame = AudioFrame(format="s16", layout="mono", samples=len(some))
@@ -163,7 +163,7 @@ def video(path: Path, seconds: float) -> Path:
             image = ground.copy()
             mouth = 20 + round(15 * math.sin(n))
             image.paste((160, 40, 50), (226, 330 - mouth // 2, 286, 330 + mouth // 2))
-            out.mux(stream.encode(VideoFrame.from_image(image)))
+            out.mux(stream.encode(VideoFrame.from_image(image)))  # type: ignore[no-untyped-call]  # of PyAV
         out.mux(stream.encode(None))
     return path
 

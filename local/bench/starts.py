@@ -182,7 +182,9 @@ def section(
             )
         )
         most = MARKS.get(name)  # nothing is asked of prepare: a decoder's seconds are longer than its start
-        for what, ratio in (("CPU", cpu / floor_cpu), ("memory", mib / floor_mib)) if most else ():
+        if most is None:
+            continue
+        for what, ratio in (("CPU", cpu / floor_cpu), ("memory", mib / floor_mib)):
             met = ratio <= most if name != "status" else ratio < most
             asked = f"{'<' if name == 'status' else '≤'} {most:g} of the floor"
             marks.append(Mark(f"{name}: {what} to its first line", asked, f"{ratio:.2f}", met, WHY))

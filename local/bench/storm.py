@@ -101,11 +101,11 @@ def looked_at(pictures: int) -> tuple[int, int, float, float]:
         name = classify("bench/face-00042.wav")
         if name is None or len(jobs.job_files(name.job).pictures) != 1:
             raise RuntimeError("the folder is not as it was filled")
-        folder = jobs.folder(place)
+        state = jobs.folder(place)
         paired = len(queries)
         forget_peak()
         before, began = memory("VmRSS"), time.monotonic()
-        found = jobs.pictures(place, folder.pictures)
+        found = jobs.pictures(place, state.pictures)
         if found.count != pictures or len(found.keys) > LIST_MAX:
             raise RuntimeError(f"{found.count} of {pictures} pictures were seen")
         return paired, len(queries) - paired, time.monotonic() - began, max(0.0, memory("VmHWM") - before)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shutil
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -40,7 +41,7 @@ def one_browser(stack: Stack) -> Iterator[Browser]:
 
 @pytest.fixture
 def page(stack: Stack) -> Iterator[str]:
-    with serve(stack.s3, stack.outputs["upload_bucket"], stack.outputs["results_bucket"]) as address:
+    with serve(stack.s3, *(stack.outputs[f"{which}_bucket"] for which in ("upload", "results", "work"))) as address:
         yield address
 
 
@@ -71,9 +72,9 @@ def play(browser: Browser, name: str) -> None:
 
 
 def test_an_empty_page_says_what_to_drop_where(stack: Stack, browser: Browser) -> None:
-    for bucket in ("empty-uploads", "empty-results"):
+    for bucket in ("empty-uploads", "empty-results", "empty-work"):
         stack.s3.create_bucket(Bucket=bucket)
-    with serve(stack.s3, "empty-uploads", "empty-results") as address:
+    with serve(stack.s3, "empty-uploads", "empty-results", "empty-work") as address:
         browser.open(address)
         browser.wait("document.getElementById('empty').checkVisibility()")
         said = browser.run("return document.getElementById('empty').innerText")
@@ -229,7 +230,7 @@ def test_a_file_dropped_anywhere_on_the_page_becomes_a_job(
 
 
 def test_a_run_that_has_ended_is_said(stack: Stack, one_browser: Browser) -> None:
-    with serve(stack.s3, stack.outputs["upload_bucket"], stack.outputs["results_bucket"]) as address:
+    with serve(stack.s3, *(stack.outputs[f"{which}_bucket"] for which in ("upload", "results", "work"))) as address:
         one_browser.open(address)
         one_browser.wait("document.getElementById('gone').hidden")
     one_browser.wait("document.getElementById('gone').checkVisibility()")
@@ -243,7 +244,9 @@ def test_the_page_of_the_demo_plays_its_video_from_files(
     report = stack.wait_report(f"{folder}line-01", "done")
     video = tmp_path / 'a #1 100% "ü".mp4'
     video.write_bytes(stack.result(report["video"]["key"]))
-    write_page(tmp_path, report, PORTRAIT, video)
+    portrait = tmp_path / f'a #1 100% "ü"{PORTRAIT.suffix}'
+    shutil.copyfile(PORTRAIT, portrait)
+    write_page(tmp_path, report, portrait, video)
 
     browser.open((tmp_path / "index.html").as_uri())
 

@@ -1,4 +1,4 @@
-"""Coverage-guided fuzzing of one parser, by atheris: ``python tests/fuzz/cover.py voices -runs=200000``.
+"""Coverage-guided fuzzing of one parser, by atheris: ``python tests/fuzz/cover.py videos -runs=200000``.
 
 Takes libFuzzer's options; alone, it names the parsers. What finds new ways through the parser is kept in ``.fuzz/``;
 ``-merge=1`` takes the smallest of it into ``corpus/``. What breaks a bound is written into ``corpus/``, where the tests

@@ -11,16 +11,17 @@ from typing import TYPE_CHECKING, Any
 from fuzz.provider import provider
 from portraitcast.adapters.probe import UnreadableVideoError, probe_video
 from portraitcast.adapters.queues import Queue
+from portraitcast.adapters.records import from_item, to_item
 from portraitcast.domain.problems import ProblemError, plain, scrub, show_link
 from portraitcast.domain.settings import SETTINGS_MAX_BYTES, claims_voice, effective, parse_settings, resolve_name
-from portraitcast.domain.uploads import classify, same_key
+from portraitcast.domain.uploads import Facts, classify, same_key
 from portraitcast.errors import PortraitcastError
 from portraitcast.workflows.submit import Received, Submit
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from portraitcast.workflows.ingest import Arrival
+    from portraitcast.workflows.ingest import Arrival, Prepared
 
 MIB = 1_048_576
 
@@ -110,6 +111,37 @@ def messages(data: bytes) -> object:
     return "handled"
 
 
+class Kept(Stack):
+    """Keeps what prepare has found, as the table would."""
+
+    def __init__(self) -> None:
+        self.prepared_: list[Prepared] = []
+
+    def prepared(self, prepared: Prepared) -> None:
+        self.prepared_.append(prepared)
+
+
+def answers(data: bytes) -> object:
+    """What prepare says of a file, which has decoded bytes of strangers: the JSON behind ``prepared``."""
+    kept: Any = Kept()
+    submit = Submit(kept, STACK, STACK, STACK, Queue(STACK, "queue"), bucket="uploads", clock=lambda: 0.0)
+    try:
+        text = '{"prepared": ' + data[:MIB].decode("utf-8", "replace") + "}"
+        submit.handle(Received.from_text(text, 0.0), 0.0)
+    except PortraitcastError as error:
+        assert len(str(error)) < 2000
+        return str(error)
+    for prepared in kept.prepared_:
+        facts: Facts | None = prepared.facts
+        if facts is None:
+            continue
+        assert from_item(Facts, to_item(facts)) == facts  # the table takes it, and gives it back
+        kind = "problem" if facts.problem else prepared.key.rpartition(".")[2]
+        assert facts.problem or (facts.sha256 and (facts.seconds or (facts.width and facts.height)))
+        return kind
+    return "gone"
+
+
 def texts(data: bytes) -> object:
     """Words of somebody else's, as a log or a report may repeat them."""
     text = data[:MIB].decode("utf-8", "replace")
@@ -139,5 +171,6 @@ TARGETS = {
     "settings": Target(settings, 4 * MIB, (*JSON_WORDS, b"../", b"image_url", b"face_bbox", b"liveportrait", b"video_fps", b"%s%n{0}", b"<script>")),
     "keys": Target(keys, 1 * MIB, (b"../", b".mp3", b"/", b"settings.json", b"%s%n{0}", b"<script>", b"\xf0\x9f\x8e\xa4", b"\xcc\x81", b"\0", b"https://u:p@h?X-Amz-Signature=x")),
     "messages": Target(messages, 48 * MIB, (*JSON_WORDS, b"Records", b"s3", b"object", b"key", b"sweep", b"reconcile", b"hops", b"uploads", b"bucket", b"%ff")),
+    "answers": Target(answers, 48 * MIB, (*JSON_WORDS, b'"key": "a.wav"', b'"key": "a.png"', b'"facts"', b'"problem"', b'"gone"', b'"seconds"', b'"width"', b'"asset"', b'"changes"', b'"plain"', b"assets/", b"true", b"1e99")),
     "provider": Target(provider, 48 * MIB, (*JSON_WORDS, b"output", b"task_id", b"task_status", b"results", b"video_url", b"check_pass", b"pass", b"upload_host", b"https://a.example/", b"data", b"total_page", b"2026-01-01 00:00:00.000")),
 }  # fmt: skip

@@ -79,6 +79,16 @@ BOMBS: dict[str, tuple[str, Callable[[], bytes]]] = {
     "a message of small objects": ("messages", lambda: objects(MEGABYTE)),
     "a message 1,000 deep": ("messages", lambda: b'{"Records":[' * 1000),
     "a message 100,000 deep": ("messages", lambda: b'{"Records":[' * 100_000),
+    "an answer of prepare 1,000 deep": ("answers", lambda: b'{"key":"a.wav","version":"v","facts":' * 1000),
+    "an answer of prepare with a million changes": (
+        "answers",
+        lambda: b'{"key":"a.wav","version":"v","facts":{"changes":["x"' + b',"x"' * 250_000 + b"]}}",
+    ),
+    "an answer of prepare with a number of 4,000 digits": (
+        "answers",
+        lambda: b'{"key":"a.wav","version":"v","facts":{"seconds":' + b"9" * 4000 + b"}}",
+    ),
+    "an answer of prepare of small objects": ("answers", lambda: objects(MEGABYTE)),
     "a provider's answer 1,000 deep": ("provider", lambda: b"\0" + b'{"output":' * 1000 + b"1" + b"}" * 1000),
     "a provider's answer 100,000 deep": ("provider", lambda: b"\0" + b"[" * 100_000),
     "a provider's message of 1 MB": (

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import quick_moto
 from moto import mock_aws
 from world import REGION, FileServer, World, make_table, serving
 
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from portraitcast.adapters.jobs_table import JobsTable
+
+quick_moto.use()
 
 NO_RATES: dict[str, Any] = dict.fromkeys(("check_rate", "create_rate", "query_rate", "list_rate", "cancel_rate"))
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from world import World, portrait, voice
+from world import World, new_job, portrait, voice
 
 from portraitcast.domain.job import iso
 from portraitcast.domain.polling import Pace
@@ -197,7 +197,8 @@ def test_a_dead_order_sent_back_has_its_time(world: World) -> None:
 def test_a_create_waits_for_its_links(make_world: Callable[..., World]) -> None:
     """They live for an hour: a create waits while its turn could come later."""
     world = make_world(max_tasks_in_flight=5)
-    world.table.put_pace("emo-v1", Pace(work_per_second=1600.0, jobs=1))  # two of 1,600 s and 10 min are over an hour
+    slow = Pace(work_per_second=1600.0, jobs=1)  # two of 1,600 s and 10 min are over an hour
+    world.table.save(new_job("other/job"), was=None, pace=("emo-v1", slow))
     world.sim.set(manual=True)
     world.drop_pair("a")
     world.drop_pair("b")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from world import RECEIVES, VISIBILITY, World, portrait, voice
+from botocore.exceptions import EndpointConnectionError
+from world import MEDIA_RECEIVES, MEDIA_VISIBILITY, RECEIVES, VISIBILITY, World, portrait, voice
 
 # ---------------------------------------------------------------------- sudden death
 DEATHS = [  # tests/chaos goes through all; these are the ones that matter most
@@ -68,9 +69,10 @@ def test_an_unread_upload_comes_again(world: World) -> None:
 
 
 def test_a_dead_letter_sent_back_does_its_work(world: World) -> None:
-    cure = world.fails(world.uploads, "download")
+    cure = world.fails(world.uploads, "read")
+    world.drop("a.json", {"parameters": {"style_level": "calm"}})
     world.drop_pair("a")
-    world.run(RECEIVES * VISIBILITY)
+    world.run((RECEIVES + 1) * VISIBILITY)
     cure()
     assert len(world.dead) >= 1
     assert world.status("a") != "done"
@@ -79,6 +81,20 @@ def test_a_dead_letter_sent_back_does_its_work(world: World) -> None:
     world.run()
     assert world.status("a") == "done"
     assert len(world.tasks()) == 1
+
+
+def test_a_dead_order_to_prepare_sent_back(world: World) -> None:
+    def refuse(*_: object) -> None:
+        raise EndpointConnectionError(endpoint_url="https://s3.example.com")
+
+    cure = world.instead(world.preparing, "handle", refuse)
+    world.drop_pair("a")
+    world.run((MEDIA_RECEIVES + 1) * MEDIA_VISIBILITY)
+    cure()
+    assert (len(world.dead), world.status("a")) == (1, "waiting")
+    world.have_prepared(world.dead.pop())
+    world.run()
+    assert (world.status("a"), len(world.tasks())) == ("done", 1)
 
 
 def test_a_dead_letter_of_a_done_job(world: World) -> None:

@@ -13,6 +13,8 @@ from portraitcast.adapters.presign import LinkedObject
 from portraitcast.errors import MessageError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from world import World
 
 OWN_FILES: dict[str, Any] = {
@@ -43,8 +45,10 @@ def test_a_change_is_an_event_an_end_a_notice(world: World) -> None:
     world.drop("line.png", portrait())
     world.run()
     events = world.new_events()
-    assert [e["status"] for e in events] == ["waiting", "queued", "rendering", "done"]
-    assert [e["revision"] for e in events] == [1, 2, 3, 4]
+    assert [e["status"] for e in events] == ["waiting", "waiting", "waiting", "queued", "rendering", "done"]
+    reading = "The file is being read."
+    assert [e["message"] == reading for e in events[:3]] == [True, False, True], "the voice, no portrait, the portrait"
+    assert [e["revision"] for e in events] == [1, 2, 3, 4, 5, 6]
     notices = world.new_notices()
     assert [n["MessageAttributes"]["status"]["Value"] for n in notices] == ["done"]
     assert notices[0]["MessageAttributes"]["folder"]["Value"] == "/"
@@ -184,7 +188,8 @@ def test_the_services_request_body_is_a_job(world: World, file_server: Any) -> N
     world.s3.put_object(Bucket=UPLOADS, Key="elsewhere/.voice.wav", Body=voice())
     world.s3.put_object(Bucket=UPLOADS, Key="elsewhere/.face.png", Body=portrait())
     image, audio = file_server.sign(
-        LinkedObject("elsewhere/.face.png", "null", "png"), LinkedObject("elsewhere/.voice.wav", "null", "wav")
+        LinkedObject("elsewhere/.face.png", "null", "image/png"),
+        LinkedObject("elsewhere/.voice.wav", "null", "audio/wav"),
     )
     body = {
         "model": "emo-v1",
@@ -225,12 +230,11 @@ def test_a_voice_beside_a_jsons_voice(world: World) -> None:
     [
         ({"a.wav": b"", "a.png": portrait()}, "VoiceEmpty"),
         ({"a.wav": b"RIFF", "a.png": portrait()}, "VoiceUnreadable"),
-        ({"a.mp3": voice(), "a.png": portrait()}, "VoiceTypeMismatch"),
         ({"a.wav": voice(60.1), "a.png": portrait()}, "VoiceTooLong"),
-        ({"a.wav": voice(), "a.png": portrait(size=(399, 500))}, "PortraitTooSmall"),
+        ({"a.wav": voice(), "a.png": portrait(size=(299, 500))}, "PortraitTooSmall"),
         ({"a.wav": voice(), "a.png": b"no picture"}, "PortraitUnreadable"),
-        ({"a.wav": voice(), "a.heic": b"anything"}, "UnsupportedType"),
-        ({"a.m4a": b"anything", "a.png": portrait()}, "UnsupportedType"),
+        ({"a.wav": voice(), "a.heic": b"anything"}, "PortraitUnreadable"),
+        ({"a.m4a": b"anything", "a.png": portrait()}, "VoiceUnreadable"),
         ({"a.wav": voice(), "a.json": '{"input": '}, "SettingsInvalid"),
         ({"a.wav": voice(), "settings.json": '{"modell": 1}', "a.png": portrait()}, "SettingsInvalid"),
         ({"a.wav": voice(), "a.png": portrait(note="MultiHuman")}, "PortraitRefused"),
@@ -246,6 +250,14 @@ def test_a_bad_file_is_told_and_nothing_created(world: World, files: dict[str, A
     assert report["error"]["what_to_do"]
     assert world.tasks() == []
     assert [n["MessageAttributes"]["status"]["Value"] for n in world.new_notices()] == ["rejected"]
+
+
+def test_content_counts_and_no_suffix(world: World) -> None:
+    world.drop("a.mp3", voice())
+    world.drop("a.heic", portrait())
+    world.run()
+    assert world.status("a") == "done"
+    assert [world.its_report("a")["inputs"][which]["type"] for which in ("voice", "portrait")] == ["wav", "png"]
 
 
 def test_a_voice_named_settings_is_rejected(world: World) -> None:
@@ -283,10 +295,11 @@ def test_deleting_the_voice_withdraws(world: World, files: dict[str, Any]) -> No
     assert world.tasks() == []
 
 
-def test_deleting_a_queued_voice_withdraws(world: World) -> None:
+def test_deleting_a_queued_voice_withdraws(make_world: Callable[..., World]) -> None:
+    world = make_world(pair_seconds=60)
     world.drop("a.wav", voice())
     world.drop("a.png", portrait())
-    world.run(1)
+    world.run(30)
     assert world.status("a") == "queued"
     world.delete("a.wav")
     world.run()
@@ -346,7 +359,7 @@ def test_a_scan_ingests_what_lay_there_before(world: World) -> None:
 
 
 def test_files_that_do_not_count(world: World) -> None:
-    for key in ("notes.txt", ".hidden.wav", "folder/", "acme/.DS_Store", "video.mp4"):
+    for key in ("notes.txt", ".hidden.wav", "folder/", "acme/.DS_Store", "letter.pdf"):
         world.drop(key, b"x")
     world.run()
     assert world.new_events() == []

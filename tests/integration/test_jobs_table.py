@@ -316,6 +316,15 @@ def test_what_was_read_is_kept_for_its_version_only(table: JobsTable) -> None:
     assert (found.version, found.facts) == ("v2", None)
 
 
+def test_asking_to_read_keeps_what_was_found(table: JobsTable) -> None:
+    """Prepare may answer before it is noted that it was asked."""
+    note(table, upload("acme/line.wav", "v1", "05"))
+    table.keep_reading(upload("acme/line.wav", "v1", facts=Facts(seconds=1.0)))
+    table.keep_reading(upload("acme/line.wav", "v1", asked_at=NOW))
+    (found,) = table.job_files(WAV.job).sounds
+    assert (found.facts, found.asked_at) == (Facts(seconds=1.0), NOW)
+
+
 def test_without_versions_the_etag_tells_them_apart(table: JobsTable) -> None:
     note(table, upload("acme/line.wav", "null", "05", etag="one"))
     table.keep_reading(upload("acme/line.wav", "null", etag="other", facts=Facts(seconds=9.0)))

@@ -6,17 +6,17 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 import boto3
 import pytest
-from world import REGION, UPLOADS
+from world import REGION, UPLOADS, WORK
 
 from portraitcast.adapters.buckets import NO_VERSION
-from portraitcast.adapters.presign import LINK_SECONDS, LinkedObject, Links
+from portraitcast.adapters.presign import CONTENT_TYPES, LINK_SECONDS, LinkedObject, Links
 
 ROLE = "arn:aws:iam::123456789012:role/links"
 
 
 def signed(key: str, version: str = "v-1", kind: str = "png") -> str:
-    (link,) = Links(boto3.client("sts", region_name=REGION), ROLE, UPLOADS).sign(LinkedObject(key, version, kind))
-    return link
+    links = Links(boto3.client("sts", region_name=REGION), ROLE, UPLOADS, WORK)
+    return links.sign(LinkedObject(key, version, CONTENT_TYPES[kind]))[0]
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def test_its_session_lasts_as_long(aws: None) -> None:
     """It is assumed for these links alone, so that their end is known."""
     sts, asked = boto3.client("sts", region_name=REGION), []
     sts.meta.events.register("provide-client-params.sts.AssumeRole", lambda params, **_: asked.append(params))
-    (link,) = Links(sts, ROLE, UPLOADS).sign(LinkedObject("a.wav", "v", "wav"))
+    (link,) = Links(sts, ROLE, UPLOADS, WORK).sign(LinkedObject("a.wav", "v", "audio/wav"))
     (assumed,) = asked
     query = parse_qs(urlsplit(link).query)
     assert assumed["DurationSeconds"] == LINK_SECONDS == int(query["X-Amz-Expires"][0])

@@ -95,7 +95,7 @@ def _in_this_process(function: str, arguments: dict[str, Any], *_: Any) -> dict[
     return result
 
 
-child.run = _in_this_process
+child.run = _in_this_process  # type: ignore[assignment]  # it takes fewer arguments
 
 
 class Died(BaseException):
@@ -166,6 +166,7 @@ SUBMIT_SECONDS: int = _template["Resources"]["SubmitFunction"]["Properties"]["Ti
 VISIBILITY: int = _uploads_queue["VisibilityTimeout"]  # seconds until SQS gives a failed message again
 MEDIA_VISIBILITY: int = _template["Resources"]["MediaQueue"]["Properties"]["VisibilityTimeout"]
 RECEIVES: int = _uploads_queue["RedrivePolicy"]["maxReceiveCount"]  # then it is a dead letter
+MEDIA_RECEIVES: int = _template["Resources"]["MediaQueue"]["Properties"]["RedrivePolicy"]["maxReceiveCount"]
 
 
 def table_definition() -> dict[str, Any]:
@@ -261,7 +262,8 @@ def s3_answers(error: S3Error, *keys: str, operation: str = "GetObject", times: 
             left[0] -= 1
         text = f"<Error><Code>{error.code}</Code><Message>{error.message}</Message></Error>"
         body = "" if request.method == "HEAD" else text
-        return AWSResponse(request.url, error.status, {"content-type": "application/xml"}, _Body(body.encode()))
+        headers: Any = {"content-type": "application/xml"}
+        return AWSResponse(request.url, error.status, headers, _Body(body.encode()))
 
     with on_call("s3", f"before-send.s3.{operation}", answer):
         yield
@@ -557,7 +559,7 @@ class World:
         try:
             self.preparing.handle(PreparedUpload.from_message(message), receives)
         except (Died, BotoCoreError, ClientError):
-            if receives < RECEIVES:
+            if receives < MEDIA_RECEIVES:
                 self.have_prepared(message, after=MEDIA_VISIBILITY, receives=receives + 1)
             else:
                 self.dead.append(message)

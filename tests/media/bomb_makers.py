@@ -32,7 +32,7 @@ def _coded(number: int) -> bytes:
     """Return a frame's number as FLAC writes it: UTF-8, further than Unicode goes."""
     if number < 0x80:
         return bytes([number])
-    tail = []
+    tail: list[int] = []
     while number > (0x3F >> len(tail)):
         tail.append(0x80 | number & 0x3F)
         number >>= 6

@@ -1,8 +1,10 @@
-"""Tests of the media layer reach no network: neither a connection nor the look-up of a name."""
+"""Tests of the media layer reach no network (neither a connection nor a look-up) and draw the same examples."""
 
 from __future__ import annotations
 
 import pytest
+
+import hypothesis_profile  # noqa: F401 - importing it sets the profile
 
 
 @pytest.fixture(autouse=True)

@@ -31,9 +31,6 @@ def test_case(case: dict[str, Any], tmp_path: Path) -> None:
         facts = prepared(HERE / "cases" / case["file"], tmp_path).facts
     except RefusedError as error:
         problem = error.problem
-    else:
-        problem = None
-    if problem is not None:
         assert problem.code in {expect.get("refuse"), expect.get("or_refuse")}
         assert problem.limit
         assert problem.measured

@@ -8,7 +8,7 @@ import random
 import signal
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from bomb_makers import flac_of_silence, heic_in_itself, id3_tag
@@ -53,8 +53,8 @@ def test_a_png_of_900_megapixels(tmp_path: Path) -> None:
 def test_the_largest_that_is_taken(form: str, tmp_path: Path) -> None:
     """100 megapixels are decoded and made smaller within a decoder's memory."""
     file = tmp_path / "upload"
-    options = {"PNG": {"compress_level": 1}, "TIFF": {"compression": "tiff_lzw"}}.get(form, {})
-    Image.new("LA" if form == "PNG" else "RGB", (10_000, 10_000), "white").save(file, form, **options)
+    known: dict[str, dict[str, Any]] = {"PNG": {"compress_level": 1}, "TIFF": {"compression": "tiff_lzw"}}
+    Image.new("LA" if form == "PNG" else "RGB", (10_000, 10_000), "white").save(file, form, **known.get(form, {}))
     facts = prepare(file, f"a.{form.lower()}", "portrait", tmp_path).facts
     assert (facts["width"], facts["height"]) == (4096, 4096)
 

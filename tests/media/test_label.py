@@ -286,12 +286,12 @@ def test_readable_on_any_ground(ground: str) -> None:
     picture = Image.new("RGB", (512, 512), ground)
     label = draw_label("AI generated", 512, 512)
     picture.paste(label, (8, 8), label)
-    dark, light = picture.convert("L").crop((14, 30, 8 + label.width - 6, label.height - 6)).getextrema()
+    shades = picture.convert("L").crop((14, 30, 8 + label.width - 6, label.height - 6)).tobytes()
 
     def luminance(value: float) -> float:
         return float(((value / 255 + 0.055) / 1.055) ** 2.4) if value > 10 else value / 255 / 12.92
 
-    assert (luminance(light) + 0.05) / (luminance(dark) + 0.05) > 4.5
+    assert (luminance(max(shades)) + 0.05) / (luminance(min(shades)) + 0.05) > 4.5
 
 
 def test_a_text_that_does_not_fit(tmp_path: Path) -> None:
@@ -308,4 +308,4 @@ def test_poster(tmp_path: Path) -> None:
     source = film(tmp_path / "a.mp4", 30, sides=(96, 128))
     assert write_poster(source, tmp_path / "p.jpg") == (96, 128)
     with Image.open(tmp_path / "p.jpg") as poster:
-        assert poster.convert("L").getextrema()[0] > 200  # the first picture is white
+        assert min(poster.convert("L").tobytes()) > 200  # the first picture is white

@@ -9,7 +9,7 @@ import stat
 import subprocess
 import sys
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import boto3
 import pytest
@@ -21,7 +21,7 @@ from stack import StackError, deploy
 if TYPE_CHECKING:
     from pathlib import Path
 
-KNOWN = {"MaxTasksInFlight": {}, "MinPollSeconds": {}}
+KNOWN: dict[str, dict[str, Any]] = {"MaxTasksInFlight": {}, "MinPollSeconds": {}}
 
 
 def test_params_are_split_at_spaces() -> None:

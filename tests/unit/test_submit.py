@@ -320,6 +320,11 @@ def test_a_plain_picture_may_have_a_smaller_one() -> None:
     assert (prepared.facts.plain, prepared.facts.asset.key) == (True, f"assets/{SHA}-1.jpg")
 
 
+def with_each(name: str, *values: object, of: dict[str, Any] = VOICE) -> list[dict[str, Any]]:
+    """Return answers whose facts are all right but for one."""
+    return [{"facts": of | {name: value}} for value in values]
+
+
 @pytest.mark.parametrize(
     "said",
     [
@@ -331,16 +336,16 @@ def test_a_plain_picture_may_have_a_smaller_one() -> None:
         {"facts": {}},
         {"facts": VOICE | {"problem": REFUSED}},
         *({"facts": {k: v for k, v in VOICE.items() if k != name}} for name in ("sha256", "seconds", "type")),
-        *({"facts": VOICE | {"seconds": value}} for value in (0, -1, "x", None, [], True - 1, 1e99, 10**400)),
-        *({"facts": VOICE | {"sha256": value}} for value in ("", "A" * 64, "a" * 63, 7, None)),
-        *({"facts": VOICE | {"type": value}} for value in ("", 7, "x" * 5000, "\ud800")),
-        *({"facts": VOICE | {"changes": value}} for value in (None, 7, [7], [""], [[]], ["x"] * 21)),
-        *({"facts": VOICE | {"plain": value}} for value in (False, None, "yes", 0)),
+        *with_each("seconds", 0, -1, "x", None, [], 1e99, 10**400),
+        *with_each("sha256", "", "A" * 64, "a" * 63, 7, None),
+        *with_each("type", "", 7, "x" * 5000, "\ud800"),
+        *with_each("changes", None, 7, [7], [""], [[]], ["x"] * 21),
+        *with_each("plain", False, None, "yes", 0),
         {"facts": VOICE | {"asset": {}}},
         {"facts": VOICE | {"asset": "assets/x"}},
-        *({"facts": MADE | {"asset": ASSET | {"key": value}}} for value in ("", 7, f"{SHA}-1.wav", "assets/other-1")),
-        *({"facts": MADE | {"asset": ASSET | {"bytes": value}}} for value in (0, -1, 2.5, True, "9", 10**30)),
-        *({"facts": MADE | {"asset": ASSET | {"sha256": value}}} for value in ("", "x" * 64)),
+        *with_each("asset", *(ASSET | {"key": key} for key in ("", 7, f"{SHA}-1.wav", "assets/other-1")), of=MADE),
+        *with_each("asset", *(ASSET | {"bytes": size} for size in (0, -1, 2.5, True, "9", 10**30)), of=MADE),
+        *with_each("asset", *(ASSET | {"sha256": digest} for digest in ("", "x" * 64)), of=MADE),
         {"facts": MADE | {"asset": ASSET | {"type": ""}}},
         {"facts": PICTURE},
         {"problem": {}},
@@ -356,7 +361,7 @@ def test_a_plain_picture_may_have_a_smaller_one() -> None:
         {"key": "acme/line-01.txt", "facts": VOICE},
         {"version": None, "facts": VOICE},
         {"key": "anna.png", "facts": VOICE},
-        *({"key": "anna.png", "facts": PICTURE | {"width": value}} for value in (0, -1, 2.5, True, "9", None)),
+        *({"key": "anna.png"} | said for said in with_each("width", 0, -1, 2.5, True, "9", None, of=PICTURE)),
     ],
     ids=lambda said: str(said)[:60],
 )

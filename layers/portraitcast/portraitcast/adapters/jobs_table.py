@@ -363,7 +363,10 @@ class JobsTable:
         self._write(writes)
 
     def keep_reading(self, upload: Upload) -> None:
-        """Keep what reading a version found (facts, text, refused, asked_at), unless another version has come."""
+        """Keep what reading a version found (facts, text, refused, asked_at), unless another version has come.
+
+        Without facts, those that are kept stay: prepare may have answered since the upload was read from the table.
+        """
         try:
             with aws_errors():
                 self._client.update_item(**self._reading(upload))
@@ -376,8 +379,9 @@ class JobsTable:
             "refused": to_attribute(upload.refused),
             "asked_at": to_attribute(upload.asked_at),
             "text": to_attribute(upload.text),
-            "facts": to_attribute(to_plain(upload.facts)),
         }
+        if upload.facts is not None:
+            found["facts"] = to_attribute(to_plain(upload.facts))
         return {
             "TableName": self._name,
             "Key": _key(*_place(upload.name)),

@@ -434,7 +434,7 @@ def _fitting(portrait: Portrait, facts: Facts, settings: Effective) -> Portrait:
     if limits.max_ratio and max(width, height) > limits.max_ratio * min(width, height):
         raise _problem(
             "PortraitUnfit",
-            f"“{name}” is {width} by {height} pixels; {settings.model} takes sides of {limits.max_ratio:g} : 1 at most.",
+            f"“{name}” is {width} by {height} pixels; {settings.model} takes {limits.max_ratio:g} : 1 at most.",
             "Cut the picture closer to the person, or choose another model.",
             limit=f"{limits.max_ratio:g} : 1",
             measured=f"{_beyond(max(width, height) / max(1, min(width, height)), limits.max_ratio)} : 1",

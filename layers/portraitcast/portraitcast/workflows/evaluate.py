@@ -336,7 +336,6 @@ class _Lookup:
         self._name = name
         self._reading = reading
         self._asked = asked
-        self._unnoted: set[str] = set()
         self._now = now
         self._id = short_hash(name.folder)
         self.folder: Folder = table.folder(self._id)
@@ -361,7 +360,9 @@ class _Lookup:
         found = self._reading.there_now(name)  # it may lie there since before the stack did
         if found.deleted:
             return None
-        self._unnoted.add(found.tag)
+        if found.facts is None:  # S3 hands it out, so it is to be read
+            # Raises `ConflictError` if its event is being ingested at this moment: the job is evaluated again.
+            self._table.note_upload(found, self._table.upload(name))
         return found
 
     def forms(self, key: str) -> tuple[Upload, ...]:
@@ -370,8 +371,8 @@ class _Lookup:
         return tuple(f for f in self._table.pictures_of(name.job) if same_key(f.key, key)) if name else ()
 
     def to_keep(self) -> tuple[Upload, ...]:
-        """Return the uploads that prepare was asked to read and that are in the table."""
-        return tuple(upload for tag, upload in self._asked.items() if tag not in self._unnoted)
+        """Return the uploads that prepare was asked to read."""
+        return tuple(self._asked.values())
 
     def pictures(self) -> Pictures:
         """Return the folder's pictures."""

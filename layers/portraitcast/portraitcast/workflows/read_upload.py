@@ -80,7 +80,7 @@ class ReadUpload:
             "bytes": upload.bytes,
         }
         self._media_queue.send({"prepare": order})
-        return replace(upload, asked_at=now)
+        return replace(upload, facts=None, asked_at=now)  # facts whose asset has expired are not written again
 
 
 def _text(data: bytes) -> str | None:

@@ -62,7 +62,7 @@ class Sweep:
         self._publish.job(job)
         self._monitor.ensure_monitored(job)
         self._monitor.release_orphans(job)
-        if not job.at_provider and (job.follow_up or job.status in _EVALUATED):
+        if not job.at_provider and (job.follow_up or job.being_read or job.status in _EVALUATED):
             self._evaluate.job(job.id)
 
     # ------------------------------------------------------------------ all that need attention
