@@ -315,9 +315,11 @@ def hand_on_what_is_prepared(stack: Stack) -> None:
 
     def queued() -> bool:
         for message in sqs.receive_message(QueueUrl=queue, WaitTimeSeconds=1).get("Messages", []):
+            sqs.delete_message(QueueUrl=queue, ReceiptHandle=message["ReceiptHandle"])
             if "prepared" in (body := json.loads(message["Body"])):
-                sqs.delete_message(QueueUrl=queue, ReceiptHandle=message["ReceiptHandle"])
                 invoke(stack, "submit-prepared", body)
+            else:  # a timer: it comes when the queue is read again
+                sqs.send_message(QueueUrl=queue, MessageBody=message["Body"], DelaySeconds=10)
         return stack.report(NAME)["status"] == "queued"
 
     stack.until(queued, "the job is queued")

@@ -101,7 +101,8 @@ def test_the_count_of_a_full_folder_is_told(world: World) -> None:
     """Though no more than twenty of its pictures are read."""
     pictures(world, 0, MANY)
     world.advance(60)
-    world.handle(world.put("acme/line.wav", voice()))
+    world.drop("acme/line.wav", voice())
+    world.run(60)
     candidates = world.its_report("acme/line")["candidates"]
     assert (len(candidates["keys"]), candidates["count"]) == (20, MANY)
 
