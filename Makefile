@@ -40,7 +40,7 @@ states: ## a job's states and transitions into docs/states.md
 test: export DOCKER ?= 0
 # Measured only here, and judged at the end: what a single folder of tests runs says little.
 test: COVERAGE = --cov --cov-report= --cov-fail-under=0
-test: test-unit test-media test-fuzz test-integration test-e2e test-sam test-chaos ## all tests, and which share of the product they run
+test: test-unit test-media test-fuzz test-integration test-e2e test-chaos ## all tests, and which share of the product they run
 	@.venv/test/bin/python -m coverage combine --quiet .test/coverage
 	@.venv/test/bin/python -m coverage report
 

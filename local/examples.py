@@ -96,7 +96,7 @@ def make(examples: Examples, simulator: Simulator) -> None:
     examples.drop("news/opening", mp3=VOICE)
     examples.keep("news/opening", "waiting")
     examples.drop("news/closing", mp3=VOICE)
-    examples.wait("news/closing", "waiting")
+    examples.wait("news/closing", "waiting", read=True)
     examples.delete("news/closing.mp3")
     examples.keep("news/closing", "withdrawn")
     examples.drop("news/speech", png=PORTRAIT, wav=tone(72.5))

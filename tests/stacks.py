@@ -45,6 +45,12 @@ def deployed(
             yield run, simulator
 
 
+def variable_of(stack: Any, function: str, name: str) -> str:
+    """Return an environment variable of a function; `stack` has ``outputs`` and ``client``."""
+    configuration = stack.client("lambda").get_function_configuration(FunctionName=stack.outputs["functions"][function])
+    return str(configuration["Environment"]["Variables"][name])
+
+
 def role_of(stack: Any, function: str) -> str:
     """Return the name of a function's role; `stack` has ``outputs`` and ``client``."""
     configuration = stack.client("lambda").get_function_configuration(FunctionName=stack.outputs["functions"][function])

@@ -37,10 +37,11 @@ SHORT_TIMES = {
     "portraitcast.workflows.create_task": {"CREATE_SECONDS": 1.5, "CHECK_SECONDS": 1.5, "LEASE_MARGIN": 0.5},
     "portraitcast.workflows.reconcile_create": {"LOOK_SECONDS": 1.5, "LOOK_RESERVE": 1.0},
     "portraitcast.adapters.jobs_table": {"OVERDUE": 1.0},
+    "portraitcast.workflows.read_upload": {"ASK_AGAIN_SECONDS": 20.0},
     "portraitcast.workflows.sweep": {"SWEEP_PATIENCE": 1.0},
     "portraitcast.workflows.evaluate": {"PUBLISHING_SECONDS": 1.0},
 }
-SHORT_TIMEOUT = 5  # submit's, s
+SHORT_TIMEOUTS = {"submit": 5, "prepare": 15}  # s; prepare gives up a file that was received four times
 RECEIVED_AT_MOST = 20  # template.yaml's 5 are for functions that die rarely
 
 
@@ -55,6 +56,14 @@ class Point:
 
     def __str__(self) -> str:
         return f"{self.function} dies {self.when} its {self.call} no. {self.nth}"
+
+
+@dataclass(frozen=True)
+class Times:
+    """A function's timeout, s, and what is set of the queue that invokes it."""
+
+    timeout: int
+    queue: dict[str, str]
 
 
 def portrait_of(folder: str) -> bytes:
@@ -190,29 +199,42 @@ class Hurt:
 
     @contextmanager
     def short_times(self) -> Iterator[None]:
-        """Shorten submit's timeout, the queue's visibility timeout and the product's patience meanwhile.
+        """Shorten timeouts of functions, visibility timeouts of their queues and the product's patience meanwhile.
 
         A message may be received more often too: functions die here so often that one would be given up by chance.
         """
-        queue, submit = self.outputs["uploads_queue_url"], self.outputs["functions"]["submit"]
-        names = ["VisibilityTimeout", "RedrivePolicy"]
-        usual = self._sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=names)["Attributes"]
-        often = json.loads(usual["RedrivePolicy"]) | {"maxReceiveCount": RECEIVED_AT_MOST}
-        timeout = self._lambda.get_function_configuration(FunctionName=submit)["Timeout"]
+        usual = {name: self._times(name) for name in SHORT_TIMEOUTS}
         (self._folder / "constants.json").write_text(json.dumps(SHORT_TIMES), "utf-8")
-        self._set(SHORT_TIMEOUT, {"VisibilityTimeout": str(SHORT_TIMEOUT), "RedrivePolicy": json.dumps(often)})
+        for name, seconds in SHORT_TIMEOUTS.items():
+            often = json.loads(usual[name].queue["RedrivePolicy"]) | {"maxReceiveCount": RECEIVED_AT_MOST}
+            self._set(name, Times(seconds, {"VisibilityTimeout": str(seconds), "RedrivePolicy": json.dumps(often)}))
+        self.start_anew()  # constants are read at a function's start
         try:
             yield
         finally:
             self.disarm()
             (self._folder / "constants.json").unlink()
-            self._set(timeout, usual)
+            for name, times in usual.items():
+                self._set(name, times)
+            self.start_anew()
 
-    def _set(self, timeout: int, queue: dict[str, str]) -> None:
-        """Set submit's timeout and the queue, and start all functions anew: constants are read at their start."""
-        self._sqs.set_queue_attributes(QueueUrl=self.outputs["uploads_queue_url"], Attributes=queue)
-        self._lambda.update_function_configuration(FunctionName=self.outputs["functions"]["submit"], Timeout=timeout)
-        self.start_anew()
+    def _queue_of(self, function: str) -> str:
+        """Return the address of the queue that invokes a function."""
+        name = self.outputs["functions"][function]
+        (mapping,) = self._lambda.list_event_source_mappings(FunctionName=name)["EventSourceMappings"]
+        url: str = self._sqs.get_queue_url(QueueName=mapping["EventSourceArn"].rpartition(":")[2])["QueueUrl"]
+        return url
+
+    def _times(self, function: str) -> Times:
+        names = ["VisibilityTimeout", "RedrivePolicy"]
+        queue = self._sqs.get_queue_attributes(QueueUrl=self._queue_of(function), AttributeNames=names)["Attributes"]
+        name = self.outputs["functions"][function]
+        return Times(self._lambda.get_function_configuration(FunctionName=name)["Timeout"], queue)
+
+    def _set(self, function: str, times: Times) -> None:
+        self._sqs.set_queue_attributes(QueueUrl=self._queue_of(function), Attributes=times.queue)
+        name = self.outputs["functions"][function]
+        self._lambda.update_function_configuration(FunctionName=name, Timeout=times.timeout)
 
     def start_anew(self) -> None:
         """Give every function fresh processes, which remember nothing: the engine does so when a timeout is set."""

@@ -19,7 +19,7 @@ import pytest
 from makers import face, new_folder, voice
 from xdist.scheduler import LoadScopeScheduling
 
-from stacks import SHORT_WAITS, deployed, own_folder
+from stacks import SHORT_WAITS, deployed, own_folder, variable_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -46,7 +46,6 @@ SECOND_HALF = {
     "test_settings_files.py",
 }
 GUARD_SECONDS = 60.0  # against hanging only: what is waited for comes within a few seconds on two idle cores
-BEING_READ = "The file is being read."
 
 
 class Inbox:
@@ -181,6 +180,7 @@ class Stack:
         self.run, self.simulator = run, simulator
         self.outputs = run.outputs
         self.s3, self._sqs = run.client("s3"), run.client("sqs")
+        self.media_queue_url = variable_of(self, "submit", "MEDIA_QUEUE_URL")
         self.events = Events(run)
         self.notices = Notices(run, "notices", run.outputs["topic_arn"])
         self.operators = Notices(run, "operators", run.outputs["operator_topic_arn"])
@@ -232,15 +232,11 @@ class Stack:
     def wait_report(self, name: str, *status: str, after: int = 0, seconds: float = GUARD_SECONDS) -> Report:
         """Wait until the bus tells one of `status` for a job, in a revision above `after`; return that report.
 
-        A job whose files are still being read is on its way to what it waits for. The report in the bucket is written
-        before the event is sent, so it is there, in this revision or a later one.
+        The report in the bucket is written before the event is sent, so it is there, in this revision or a later one.
         """
-
-        def told(report: Report) -> bool:
-            there = report["status"] in status and report["message"] != BEING_READ
-            return bool(report["name"] == name and there and report["revision"] > after)
-
-        return self.events.wait(told, seconds)
+        return self.events.wait(
+            lambda report: report["name"] == name and report["status"] in status and report["revision"] > after, seconds
+        )
 
     @staticmethod
     def until(happened: Callable[[], object], what: str) -> None:
@@ -261,16 +257,16 @@ class Stack:
         self.until(self.is_drained, f"{message} is handled")
 
     def is_drained(self) -> bool:
-        """Whether no message of ours waits to be handled or is being handled; timers may still come.
+        """Whether no message of the two queues waits to be handled or is being handled; timers may still come.
 
-        What submit sends to prepare comes back as an answer, so the media queue is looked at on both sides.
+        One queue's messages become the other's, so each is asked twice.
         """
-        return all(self._is_empty(self.outputs[f"{queue}_queue_url"]) for queue in ("media", "uploads", "media"))
+        return all(map(self._is_empty, [self.outputs["uploads_queue_url"], self.media_queue_url] * 2))
 
-    def _is_empty(self, url: str) -> bool:
+    def _is_empty(self, queue: str) -> bool:
         names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
-        counts = self._sqs.get_queue_attributes(QueueUrl=url, AttributeNames=names)
-        return all(counts["Attributes"][name] == "0" for name in names)
+        counts = self._sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=names)["Attributes"]
+        return all(counts[name] == "0" for name in names)
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:

@@ -101,7 +101,7 @@ class Aws:
             QueueUrl=url, WaitTimeSeconds=seconds, MaxNumberOfMessages=10, AttributeNames=["All"],
             MessageAttributeNames=["All"],
         )  # fmt: skip
-        return answer.get("Messages", [])  # type: ignore[no-any-return]
+        return answer.get("Messages", [])
 
     def waiting(self, url: str) -> int:
         name = "ApproximateNumberOfMessages"

@@ -23,7 +23,7 @@ from test_rights import acting_as
 from package import read_template
 from portraitcast.domain.uploads import short_hash
 from run import ROOT
-from stacks import changed_policy, deployed, own_folder
+from stacks import changed_policy, deployed, own_folder, variable_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -95,8 +95,7 @@ class Bench:
         lambdas = run.client("lambda")
         for mapping in lambdas.list_event_source_mappings()["EventSourceMappings"]:
             lambdas.update_event_source_mapping(UUID=mapping["UUID"], Enabled=False)
-        submit = lambdas.get_function_configuration(FunctionName=run.outputs["functions"]["submit"])
-        self._media_queue = submit["Environment"]["Variables"]["MEDIA_QUEUE_URL"]
+        self._media_queue = variable_of(self, "submit", "MEDIA_QUEUE_URL")
 
     @property
     def name(self) -> str:

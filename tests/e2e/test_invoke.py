@@ -18,6 +18,7 @@ import pytest
 from botocore.exceptions import ClientError
 from makers import face, sha256, voice
 
+from invoke import Filler, local_target
 from package import read_template
 from portraitcast.domain.uploads import short_hash
 from run import ROOT, STACK
@@ -37,7 +38,12 @@ NAME = "acme/line-01"  # what the events are about
 ODD_NAME = "acme/100% “a+b” こんにちは 🎤"
 PAIR_SECONDS = 1  # the stack's parameter
 LEAST_POLL, MOST_POLL = 1, 2  # the stack's parameters
-INVOKED = {"submit": "SubmitFunction", "status": "StatusFunction", "deliver": "DeliverFunction"}
+INVOKED = {
+    "submit": "SubmitFunction",
+    "prepare": "PrepareFunction",
+    "status": "StatusFunction",
+    "deliver": "DeliverFunction",
+}
 
 
 def read(name: str) -> Event:
@@ -45,20 +51,17 @@ def read(name: str) -> Event:
     return event
 
 
-def in_own_bucket(stack: Stack, event: Event) -> Event:
-    """Return an event with the stack's upload bucket in the place of the example's: others' are left alone."""
-    text = json.dumps(event)
-    return dict(json.loads(text.replace("portraitcast-uploads", stack.outputs["upload_bucket"])))
+def filled(stack: Stack, event: Event) -> Event:
+    """Return an event with the stack's upload bucket and the job's versions in it, as `make invoke` fills it."""
+    return Filler(local_target(stack.outputs), NAME, report=None, asked=False).fill(event)
 
 
 def invoke(stack: Stack, name: str, event: Event | None = None) -> tuple[Any, str]:
-    """Invoke the function that an event file is for, with that file or what was filled into it.
-
-    The example's bucket becomes the stack's, as README tells its reader.
+    """Invoke the function that an event file is for, with that file or another event.
 
     Returns its answer and the end of its log.
     """
-    payload = json.dumps(in_own_bucket(stack, read(name) if event is None else event)).encode()
+    payload = json.dumps(filled(stack, read(name)) if event is None else event).encode()
     answer = stack.client("lambda").invoke(
         FunctionName=stack.outputs["functions"][name.partition("-")[0]], Payload=payload, LogType="Tail"
     )
@@ -137,6 +140,15 @@ def paused(stack: Stack) -> bool:
     return bool(item["paused"]["BOOL"])
 
 
+def asks_for_its_portrait(stack: Stack, before: int) -> Report:
+    """Wait until the job asks for its portrait: its voice has been read then."""
+    told = stack.wait_report(NAME, "waiting", after=before)
+    while not told["error"]:
+        told = stack.wait_report(NAME, "waiting", after=told["revision"])
+    assert told["error"]["code"] == "PortraitMissing"
+    return told
+
+
 # ---------------------------------------------------------------- submit: files
 
 
@@ -146,9 +158,8 @@ def test_a_voice_makes_a_report_that_asks_for_its_portrait(stack: Stack, acme: A
 
     invoke(stack, "submit-voice")
 
-    told = stack.wait_report(NAME, "waiting", after=before)
+    told = asks_for_its_portrait(stack, before)
     assert told["inputs"]["voice"]["sha256"] == sha256(content)
-    assert told["error"]["code"] == "PortraitMissing"
     assert stack.report(NAME)["revision"] == told["revision"]
 
 
@@ -197,11 +208,11 @@ def test_settings_hold_for_the_jobs_that_they_are_for(
 def test_a_name_with_signs_japanese_and_an_emoji_keeps_it(stack: Stack, acme: Acme, seeds: Iterator[int]) -> None:
     content = mp3(next(seeds))
     acme.put(f"{ODD_NAME.removeprefix('acme/')}.MP3", content)
-    before = max((told["revision"] for told in stack.events.of(ODD_NAME)), default=0)
 
     invoke(stack, "submit-odd-name")
+    stack.until(stack.is_drained, "the voice is read")
 
-    report = stack.wait_report(ODD_NAME, "waiting", after=before)
+    report = stack.report(ODD_NAME)
     assert report["name"] == ODD_NAME
     assert report["inputs"]["voice"]["key"] == f"{ODD_NAME}.MP3"
     assert report["inputs"]["voice"]["sha256"] == sha256(content)
@@ -250,7 +261,7 @@ def test_a_scan_takes_in_what_nobody_told_of(stack: Stack, acme: Acme) -> None:
 
     invoke(stack, "submit-scan")
 
-    told = stack.wait_report("acme/forgotten", "queued", "waiting")
+    told = stack.wait_report("acme/forgotten", "queued")
     assert told["inputs"]["voice"]["sha256"] == sha256(voice())
 
 
@@ -284,42 +295,45 @@ def test_pause_stops_new_videos_and_resume_starts_them(
 
 
 @contextlib.contextmanager
-def nobody_reads_the_queue(stack: Stack) -> Iterator[None]:
-    """Let messages lie in the uploads queue meanwhile: what happens comes of direct invocations."""
-    client, submit = stack.client("lambda"), stack.outputs["functions"]["submit"]
-    (mapping,) = client.list_event_source_mappings(FunctionName=submit)["EventSourceMappings"]
-    client.update_event_source_mapping(UUID=mapping["UUID"], Enabled=False)
+def nobody_reads_the_queue(stack: Stack, *functions: str) -> Iterator[None]:
+    """Let messages lie in the queues of functions meanwhile: what happens comes of direct invocations."""
+    client, found = stack.client("lambda"), [stack.outputs["functions"][name] for name in functions]
+    mappings = [client.list_event_source_mappings(FunctionName=name)["EventSourceMappings"][0] for name in found]
+    for mapping in mappings:
+        client.update_event_source_mapping(UUID=mapping["UUID"], Enabled=False)
     try:
         yield
     finally:
-        client.update_event_source_mapping(UUID=mapping["UUID"], Enabled=True)
+        for mapping in mappings:
+            client.update_event_source_mapping(UUID=mapping["UUID"], Enabled=True)
         stack.until(stack.is_drained, "what lay in the queue meanwhile is handled")
 
 
-def hand_over_answers(stack: Stack) -> bool:
-    """Give submit what prepare has answered, as the queue would that nobody reads."""
-    sqs, url = stack.client("sqs"), stack.outputs["uploads_queue_url"]
-    for message in sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10).get("Messages", []):
-        body = json.loads(message["Body"])
-        if "prepared" in body:
-            invoke(stack, "submit-prepared", body)
-            sqs.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
-    return True
+def hand_on_what_is_prepared(stack: Stack) -> None:
+    """Take answers of prepare out of the uploads queue and hand them to submit, until the job is queued."""
+    sqs, queue = stack.client("sqs"), stack.outputs["uploads_queue_url"]
 
+    def queued() -> bool:
+        for message in sqs.receive_message(QueueUrl=queue, WaitTimeSeconds=1).get("Messages", []):
+            sqs.delete_message(QueueUrl=queue, ReceiptHandle=message["ReceiptHandle"])
+            if "prepared" in (body := json.loads(message["Body"])):
+                invoke(stack, "submit-prepared", body)
+            else:  # a timer: it comes when the queue is read again
+                sqs.send_message(QueueUrl=queue, MessageBody=message["Body"], DelaySeconds=10)
+        return stack.report(NAME)["status"] == "queued"
 
-def queued_after(stack: Stack, revision: int) -> bool:
-    return any(told["status"] == "queued" and told["revision"] > revision for told in stack.events.of(NAME))
+    stack.until(queued, "the job is queued")
 
 
 def test_a_wake_up_sends_what_can_be_sent(stack: Stack, simulator: Simulator, seeds: Iterator[int]) -> None:
     acme = Acme(stack)
     before = acme.revision()
-    with nobody_reads_the_queue(stack):
+    with nobody_reads_the_queue(stack, "submit"):
         for key, content in (("line-01.mp3", mp3(next(seeds))), ("line-01.png", face())):
             acme.put(key, content)
         invoke(stack, "submit-voice")
         invoke(stack, "submit-portrait")
-        stack.until(lambda: hand_over_answers(stack) and queued_after(stack, before), "prepare has read both")
+        hand_on_what_is_prepared(stack)
         queued = stack.wait_report(NAME, "queued", after=before)
         may_be_sent = time.monotonic() + PAIR_SECONDS
         stack.until(lambda: time.monotonic() > may_be_sent, "the job may be sent")
@@ -331,25 +345,52 @@ def test_a_wake_up_sends_what_can_be_sent(stack: Stack, simulator: Simulator, se
     acme.clear()
 
 
+def test_prepare_reads_what_submit_asks_for(stack: Stack, acme: Acme, seeds: Iterator[int]) -> None:
+    content, before = mp3(next(seeds)), acme.revision()
+    acme.put("line-01.mp3", content)
+    with nobody_reads_the_queue(stack, "prepare"):
+        invoke(stack, "submit-voice")
+
+        answer, _ = invoke(stack, "prepare-voice")
+
+        assert answer == {"batchItemFailures": []}
+        told = asks_for_its_portrait(stack, before)
+    assert told["inputs"]["voice"]["sha256"] == sha256(content)
+    assert told["inputs"]["voice"]["seconds"] == pytest.approx(6.05, abs=0.05)
+
+
+def test_prepare_reads_a_portrait(stack: Stack, acme: Acme, seeds: Iterator[int]) -> None:
+    acme.drop(mp3=mp3(next(seeds)))
+    before, portrait = acme.revision(), face(3)
+    acme.put("line-01.png", portrait)
+    with nobody_reads_the_queue(stack, "prepare"):
+        invoke(stack, "submit-portrait")
+
+        invoke(stack, "prepare-portrait")
+
+        told = stack.wait_report(NAME, "queued", after=before)
+    assert told["inputs"]["portrait"]["sha256"] == sha256(portrait)
+
+
+def test_submit_keeps_what_prepare_has_found(stack: Stack, acme: Acme, seeds: Iterator[int]) -> None:
+    """What the example says is believed, whatever lies there: only prepare can send to the queue."""
+    before = acme.revision()
+    acme.put("line-01.mp3", mp3(next(seeds)))
+    with nobody_reads_the_queue(stack, "prepare"):
+        invoke(stack, "submit-voice")
+
+        invoke(stack, "submit-prepared")
+
+        told = asks_for_its_portrait(stack, before)
+    assert told["inputs"]["voice"]["sha256"] == read("submit-prepared")["prepared"]["facts"]["sha256"]
+
+
 def test_a_sweep_looks_at_everything_and_measures_it(stack: Stack) -> None:
     _, log = invoke(stack, "submit-sweep")
 
     measured = [json.loads(line) for line in log.splitlines() if '"_aws"' in line]
     assert {"QueueLength", "OldestQueued", "TasksInFlight", "AccountHeld", "service"} <= set(measured[0])
     assert measured[0]["service"] == "portraitcast"
-
-
-# ---------------------------------------------------------------- prepare
-
-
-@pytest.mark.parametrize(("name", "file"), [("prepare-voice", "line-01.mp3"), ("prepare-portrait", "line-01.png")])
-def test_a_file_is_read(stack: Stack, acme: Acme, seeds: Iterator[int], name: str, file: str) -> None:
-    acme.put(file, mp3(next(seeds)) if file.endswith(".mp3") else face())
-
-    answer, log = invoke(stack, name)
-
-    assert answer == {"batchItemFailures": []}
-    assert any('"said":"prepared"' in line for line in log.splitlines())
 
 
 # ---------------------------------------------------------------- status and deliver

@@ -32,7 +32,7 @@ def _place(backend: DynamoDBBackend, operation: dict[str, Any]) -> tuple[dict[An
     ((verb, write),) = operation.items()
     table = backend.get_table(write["TableName"])
     attributes = write["Item" if verb == "Put" else "Key"]
-    partition: dict[Any, Item] = table.items[DynamoType(attributes[table.hash_key_attr])]  # type: ignore[assignment]
+    partition: dict[Any, Item] = table.items[DynamoType(attributes[table.hash_key_attr])]
     return partition, DynamoType(attributes[table.range_key_attr])
 
 

@@ -405,12 +405,12 @@ def test_midnight_with_clocks_that_differ(make_world: Callable[..., World]) -> N
     spent = world.table.account()
     assert spent.spent == pytest.approx(CHECK_CNY + VIDEO_CNY)
     back_before_midnight(world)
-    world.handle(world.put("late.png", portrait()))
-    world.handle(world.put("late.wav", voice(pitch=0.1)))
-    world.dispatch_now()
+    world.drop_pair("late", pitch=0.1)
+    world.run(LATE / 2)
     assert len(world.tasks()) == 2, "there is enough left for one more"
     account = world.table.account()
-    assert (account.spent_day, account.spent) == (spent.spent_day, pytest.approx(CHECK_CNY + 2 * VIDEO_CNY))
+    assert account.spent_day == spent.spent_day
+    assert account.spent == pytest.approx(CHECK_CNY + 2 * VIDEO_CNY)
     world.advance(2 * LATE)
     world.drop_pair("next", pitch=0.2)
     world.run(600)
@@ -502,12 +502,14 @@ def test_a_check_without_boxes_refuses(world: World, model: str) -> None:
     assert world.requests("create") == 0
 
 
-def test_models_have_checks_of_their_own(world: World) -> None:
+@pytest.mark.parametrize("models", [("emo-v1", "liveportrait"), ("liveportrait", "wan2.2-s2v")])
+def test_models_have_checks_of_their_own(world: World, models: tuple[str, str]) -> None:
     """What passed one model's check has not passed another's."""
     world.drop("anna.png", portrait())
+    world.drop("a.json", {"model": models[0]})
     world.drop("a.wav", voice(1.2))
     world.run()
-    world.drop("b.json", {"model": "liveportrait"})
+    world.drop("b.json", {"model": models[1]})
     world.drop("b.wav", voice(1.2))
     world.run()
     assert [world.status(n) for n in "ab"] == ["done", "done"]

@@ -362,18 +362,30 @@ def test_odd_answers_lose_no_video(world: World, odd: str) -> None:
     assert world.dead == []
 
 
-@pytest.mark.parametrize("odd", ["dates_early", "dates_late"])
+TIMES = ("submit_time", "scheduled_time", "end_time")
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"nonsense": "dates_early"},
+        {"nonsense": "dates_late"},
+        {"merge": {"output": dict.fromkeys(TIMES, "0002-01-01 00:00:00.000")}},
+        {"merge": {"output": dict.fromkeys(TIMES, "9998-12-31 23:59:59.999")}},
+    ],
+    ids=["before any calendar", "after any", "the year 2", "the year 9998"],
+)
 @pytest.mark.parametrize("end", ["failed", "done"])
-def test_impossible_dates_stop_no_end(world: World, odd: str, end: str) -> None:
+def test_impossible_dates_stop_no_end(world: World, odd: dict[str, Any], end: str) -> None:
     """The times that can't be are left out of the report; the job ends, and its change is published."""
     if end == "failed":
         world.sim.fault({"task_fails": {"code": "InternalError", "message": "It broke."}})
-    world.sim.fault({"nonsense": odd}, endpoint="query", times=None)
+    world.sim.fault(odd, endpoint="query", times=None)
     world.drop_pair("a")
     world.run()
     report = world.its_report("a")
     assert report["status"] == end
-    assert {report["task"][name] for name in ("submit_time", "scheduled_time", "end_time")} == {None}
+    assert {report["task"][name] for name in TIMES} == {None}
     assert [event["status"] for event in world.new_events()][-1] == end
     assert not world.job("a").unpublished
 

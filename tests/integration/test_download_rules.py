@@ -91,8 +91,8 @@ def cert_name() -> str:
 def outside(monkeypatch: pytest.MonkeyPatch, certificate: Callable[[str], Path], cert_name: str) -> Iterator[Outside]:
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            outside.requests.append((self.path, dict(self.headers)))
-            away = outside.location if self.path != "/moved.mp4" else None
+            served.requests.append((self.path, dict(self.headers)))
+            away = served.location if self.path != "/moved.mp4" else None
             self.send_response(302 if away else 200)
             if away:
                 self.send_header("Location", away)
@@ -110,25 +110,25 @@ def outside(monkeypatch: pytest.MonkeyPatch, certificate: Callable[[str], Path],
 
     file = certificate(cert_name)
     server = Server(("127.0.0.1", 0), Handler)
-    outside = Outside(server.server_address[1])
+    served = Outside(server.server_address[1])
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(file)
-    context.sni_callback = lambda _, name, __: outside.server_names.append(name)
+    context.sni_callback = lambda _, name, __: served.server_names.append(name)
     server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
     thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
     thread.start()
     connect, resolve = urllib3.util.connection.create_connection, socket.getaddrinfo
 
     def connect_here(address: tuple[str, int], *args: Any, **kwargs: Any) -> socket.socket:
-        outside.connected.append(address)
+        served.connected.append(address)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(socket, "getaddrinfo", resolve)
-            return connect(("127.0.0.1", outside.port), *args, **kwargs)
+            return connect(("127.0.0.1", served.port), *args, **kwargs)
 
     monkeypatch.setattr(urllib3.util.connection, "create_connection", connect_here)
-    monkeypatch.setattr(socket, "getaddrinfo", outside.resolve)
+    monkeypatch.setattr(socket, "getaddrinfo", served.resolve)
     monkeypatch.setattr(requests.adapters, "DEFAULT_CA_BUNDLE_PATH", str(file))
-    yield outside
+    yield served
     server.shutdown()
     server.server_close()
     thread.join()

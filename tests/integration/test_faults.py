@@ -72,7 +72,7 @@ def test_a_dead_letter_sent_back_does_its_work(world: World) -> None:
     cure = world.fails(world.uploads, "read")
     world.drop("a.json", {"parameters": {"style_level": "calm"}})
     world.drop_pair("a")
-    world.run(RECEIVES * VISIBILITY)
+    world.run((RECEIVES + 1) * VISIBILITY)
     cure()
     assert len(world.dead) >= 1
     assert world.status("a") != "done"
@@ -89,7 +89,7 @@ def test_a_dead_order_to_prepare_sent_back(world: World) -> None:
 
     cure = world.instead(world.preparing, "handle", refuse)
     world.drop_pair("a")
-    world.run(MEDIA_RECEIVES * MEDIA_VISIBILITY)
+    world.run((MEDIA_RECEIVES + 1) * MEDIA_VISIBILITY)
     cure()
     assert (len(world.dead), world.status("a")) == (1, "waiting")
     world.have_prepared(world.dead.pop())

@@ -100,6 +100,7 @@ def _reads_in_the_folder(world: World, name: str, *, own_picture: bool) -> int:
 def test_the_count_of_a_full_folder_is_told(world: World) -> None:
     """Though no more than twenty of its pictures are read."""
     pictures(world, 0, MANY)
+    world.advance(60)
     world.drop("acme/line.wav", voice())
     world.run(60)
     candidates = world.its_report("acme/line")["candidates"]

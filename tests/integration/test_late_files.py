@@ -7,7 +7,7 @@ be paid for with the wrong style, or with the wrong face.
 from __future__ import annotations
 
 import unicodedata
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
 from world import VISIBILITY, S3Error, portrait, s3_answers, sha256, voice
@@ -163,6 +163,8 @@ def test_a_second_voice_told_late_is_a_question(world: World) -> None:
 @pytest.mark.parametrize("forms", ["NFC NFD", "NFD NFC"])
 def test_a_late_portrait_in_the_other_form(world: World, forms: str) -> None:
     """A Mac writes the one Unicode form, everybody else the other: its listing is asked for too."""
+    of_voice: Literal["NFC", "NFD"]
+    of_portrait: Literal["NFC", "NFD"]
     of_voice, of_portrait = ("NFC", "NFD") if forms == "NFC NFD" else ("NFD", "NFC")
     world.drop("ämter/anna.png", portrait())
     world.run()
@@ -197,7 +199,7 @@ def test_a_bucket_that_cannot_be_asked_sends_nothing(world: World) -> None:
             else real(prefix, *more)
         )
 
-    world.uploads.page = page  # type: ignore[method-assign]
+    world.uploads.page = page  # type: ignore[method-assign, assignment]
     world.drop("line.wav", voice())
     world.drop_pair("elsewhere/other", pitch=0.3)
     world.run(120)

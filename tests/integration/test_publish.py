@@ -169,7 +169,7 @@ def test_a_timer_never_comes_early(aws: None, after: float, delay: str) -> None:
     )
     Queue(client, url).send({"wake": True}, after=after)
     assert sent == [delay]
-    attributes = client.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"]
+    attributes: Any = client.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"]
     counts = ("ApproximateNumberOfMessages", "ApproximateNumberOfMessagesDelayed")
     assert sum(int(attributes[name]) for name in counts) == 1
 

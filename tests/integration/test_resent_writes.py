@@ -59,7 +59,8 @@ class Resending:
         assert token, "a transaction without a token would be done, or refused, twice"
         if token not in self._done:
             return None
-        return AWSResponse(request.url, 200, {"content-type": "application/x-amz-json-1.0"}, _Empty())
+        headers: Any = {"content-type": "application/x-amz-json-1.0"}
+        return AWSResponse(request.url, 200, headers, _Empty())
 
 
 def _token(body: Any) -> str:

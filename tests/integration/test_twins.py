@@ -20,7 +20,7 @@ FILES: dict[str, Any] = {"wav": voice(), "png": portrait(), "json": CALM}
 EACH = pytest.mark.parametrize("suffix", FILES)
 
 
-def form(which: str, suffix: str) -> str:
+def form(which: Any, suffix: str) -> str:
     return unicodedata.normalize(which, f"ämter/café.{suffix}")
 
 

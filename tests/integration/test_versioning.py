@@ -114,7 +114,7 @@ def test_settings_overwritten_while_they_are_read(world: World, key: str) -> Non
         world.drop(key, {"parameters": {"style_level": "calm"}})
         return real(*what)
 
-    world.uploads.read = read  # type: ignore[method-assign]
+    world.uploads.read = read  # type: ignore[method-assign, assignment]
     world.post(first)
     world.run()
     assert [task["style_level"] for task in world.tasks()] == ["calm"]

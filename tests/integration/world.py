@@ -95,7 +95,7 @@ def _in_this_process(function: str, arguments: dict[str, Any], *_: Any) -> dict[
     return result
 
 
-child.run = _in_this_process
+child.run = _in_this_process  # type: ignore[assignment]  # it takes fewer arguments
 
 
 class Died(BaseException):
@@ -262,7 +262,8 @@ def s3_answers(error: S3Error, *keys: str, operation: str = "GetObject", times: 
             left[0] -= 1
         text = f"<Error><Code>{error.code}</Code><Message>{error.message}</Message></Error>"
         body = "" if request.method == "HEAD" else text
-        return AWSResponse(request.url, error.status, {"content-type": "application/xml"}, _Body(body.encode()))
+        headers: Any = {"content-type": "application/xml"}
+        return AWSResponse(request.url, error.status, headers, _Body(body.encode()))
 
     with on_call("s3", f"before-send.s3.{operation}", answer):
         yield

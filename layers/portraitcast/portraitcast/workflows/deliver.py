@@ -92,7 +92,7 @@ class Deliver:
             if not self._is_over(job):
                 detail = {"job": job.id, "code": error.code, "detail": error.message}
                 log.warning("provider did not answer", extra=detail)
-                return state.again(self._bounds.least)
+                return self._poll_on(state)
             task = None
         if task is None or (self._is_over(job) and task.status != "SUCCEEDED"):
             self._release_slot(job)
@@ -102,11 +102,15 @@ class Deliver:
         if task.status == "UNKNOWN":
             return self._lost_sight(job, state)
         if not task.ended:
-            return state.again(self._bounds.least)
+            return self._poll_on(state)
         self._release_slot(job)
         if task.status == "SUCCEEDED":
             return self._succeeded(job, state, task)
         return self._task_failed(job, state, task)
+
+    def _poll_on(self, state: Execution) -> Execution:
+        """Go back to polling. UNKNOWN is counted anew: it calls deliver once, when the count is reached."""
+        return replace(state, unknown=0).again(self._bounds.least)
 
     def _finish(self, job: Job | None, state: Execution) -> Execution:
         """Publish what is not published, and see to files that came while the job was at the provider."""

@@ -129,7 +129,9 @@ class Monitor:
             kept = current.with_orphan(orphan.attempt, replace(orphan, made=True) if made else None)
             return kept, account.release_slot(owner_of(job_id, orphan.attempt))
 
-        self._table.update_both(job_id, release)
+        changed = self._table.update_both(job_id, release)
+        if changed is not None and changed.account.tasks_in_flight != changed.account_before.tasks_in_flight:
+            self._queue.send({"wake": True})
 
     def _ended_with(self, task: str) -> str | None:
         """Return the status that a task has ended with, None while it goes on or the service can't tell."""
