@@ -47,8 +47,11 @@ def world(make_world: Callable[..., World], versioning: str | None) -> World:
 # ---------------------------------------------------------------------- a job
 @EACH
 def test_a_pair_is_made(world: World, versioning: str | None) -> None:
+    asked: list[str] = []
     events = [world.drop("a.png", portrait()), world.drop("a.wav", voice())]
-    world.run()
+    with on_call("s3", "before-send.s3.GetObject", lambda request, **_: asked.append(request.url)):
+        world.run()
+    assert {"versionId" in parse_qs(urlsplit(url).query) for url in asked} == {versioning is VERSIONED}
     report = world.its_report("a")
     assert report["status"] == "done"
     version = report["inputs"]["voice"]["version"]
@@ -100,6 +103,32 @@ def test_an_overwrite_before_it_was_read(world: World) -> None:
     world.post(second)
     world.run()
     assert world.voices_made() == [sha256(voice(pitch=0.2))]
+
+
+@WITHOUT
+def test_other_bytes_are_not_read_for_the_first(world: World) -> None:
+    """Prepare finds another object under the key, and nobody has told of it: that one is noted, and read."""
+    first, second = world.put("a.wav", voice(pitch=0.1)), world.put("a.wav", voice(pitch=0.2))
+    world.post(first)
+    world.run(1)
+    known = world.table.upload(named("a.wav"))
+    assert known is not None
+    assert known.etag == second["Records"][0]["s3"]["object"]["eTag"]
+    world.drop("a.png", portrait())
+    world.run()
+    assert world.voices_made() == [sha256(voice(pitch=0.2))]
+
+
+@EACH
+def test_a_late_answer_of_prepare_is_not_the_seconds(world: World) -> None:
+    world.drop("a.wav", voice(pitch=0.1))
+    world.run()
+    (answer,) = [message for message in world.handled if "prepared" in message]
+    world.handle(world.put("a.wav", voice(pitch=0.2)))
+    world.handle(answer)
+    known = world.table.upload(named("a.wav"))
+    assert known is not None
+    assert known.facts is None
 
 
 @EACH
