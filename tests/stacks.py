@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     Policy = dict[str, Any]
+    Message = dict[str, Any]
 
 SHORT_WAITS = {
     "MinPollSeconds": "1",
@@ -49,6 +50,44 @@ def variable_of(stack: Any, function: str, name: str) -> str:
     """Return an environment variable of a function; `stack` has ``outputs`` and ``client``."""
     configuration = stack.client("lambda").get_function_configuration(FunctionName=stack.outputs["functions"][function])
     return str(configuration["Environment"]["Variables"][name])
+
+
+def as_record(body: str, receipt: str) -> Message:
+    """Return a message of a queue as Lambda hands it on."""
+    return {
+        "messageId": "one",
+        "receiptHandle": receipt,
+        "body": body,
+        "attributes": {"ApproximateReceiveCount": "1", "SentTimestamp": "0"},
+        "messageAttributes": {},
+        "eventSource": "aws:sqs",
+    }
+
+
+def take_messages(stack: Any, queue: str) -> list[Message]:
+    """Take all messages out of a queue that can be received now; return them as Lambda hands them on."""
+    sqs, taken = stack.client("sqs"), []
+    while messages := sqs.receive_message(QueueUrl=queue, MaxNumberOfMessages=10).get("Messages"):
+        for message in messages:
+            sqs.delete_message(QueueUrl=queue, ReceiptHandle=message["ReceiptHandle"])
+            taken.append(as_record(message["Body"], message["ReceiptHandle"]))
+    return taken
+
+
+def read_uploads(
+    stack: Any, prepare: Callable[[dict[str, Any]], object], submit: Callable[[dict[str, Any]], object]
+) -> None:
+    """Where queues rest: hand submit's orders to prepare, and its answers to submit, until there are no more.
+
+    `prepare` takes a batch of the media queue, `submit` a message. Other messages of the uploads queue are dropped.
+    """
+    media_queue = variable_of(stack, "submit", "MEDIA_QUEUE_URL")
+    while orders := take_messages(stack, media_queue):
+        for order in orders:
+            prepare({"Records": [order]})
+        for record in take_messages(stack, stack.outputs["uploads_queue_url"]):
+            if "prepared" in (message := json.loads(record["body"])):
+                submit(message)
 
 
 def role_of(stack: Any, function: str) -> str:

@@ -23,7 +23,15 @@ from test_rights import acting_as
 from package import read_template
 from portraitcast.domain.uploads import short_hash
 from run import ROOT
-from stacks import changed_policy, deployed, own_folder, variable_of
+from stacks import (
+    as_record,
+    changed_policy,
+    deployed,
+    own_folder,
+    read_uploads,
+    take_messages,
+    variable_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -111,7 +119,7 @@ class Bench:
         self.simulator.clear_faults()
         self.simulator.trouble("ok")
         for queue in (self.outputs["uploads_queue_url"], self._media_queue):
-            self._take(queue)
+            take_messages(self, queue)
         client, table = self.client("dynamodb"), self.outputs["table"]
         for page in client.get_paginator("scan").paginate(TableName=table):
             for item in page["Items"]:
@@ -156,28 +164,17 @@ class Bench:
             raise Broken(f"{function}: {said}\n{log}")
         return json.loads(said or "null"), log
 
-    def _take(self, queue: str) -> list[dict[str, Any]]:
-        """Take all messages out of a queue that can be received now; return them as Lambda hands them on."""
-        sqs, taken = self.client("sqs"), []
-        while messages := sqs.receive_message(QueueUrl=queue, MaxNumberOfMessages=10).get("Messages"):
-            for message in messages:
-                sqs.delete_message(QueueUrl=queue, ReceiptHandle=message["ReceiptHandle"])
-                taken.append(as_record(message["Body"], message["ReceiptHandle"]))
-        return taken
-
     def prepare(self) -> None:
         """Let prepare read what submit has it read, and submit take the answers; raise `Broken` if one fails."""
-        while orders := self._take(self._media_queue):
-            for order in orders:
-                if (answer := self.invoke("prepare", {"Records": [order]}))["batchItemFailures"]:
-                    raise Broken(f"prepare: {answer}")
-            for record in self._take(self.outputs["uploads_queue_url"]):
-                if "prepared" in (message := json.loads(record["body"])):
-                    self.invoke("submit", message)
+        read_uploads(self, self._read, lambda message: self.invoke("submit", message))
+
+    def _read(self, batch: dict[str, Any]) -> None:
+        if (answer := self.invoke("prepare", batch))["batchItemFailures"]:
+            raise Broken(f"prepare: {answer}")
 
     def answer(self) -> dict[str, Any]:
         """Return what prepare has answered."""
-        for record in self._take(self.outputs["uploads_queue_url"]):
+        for record in take_messages(self, self.outputs["uploads_queue_url"]):
             if "prepared" in (message := json.loads(record["body"])):
                 return dict(message["prepared"])
         raise Broken("prepare did not answer")
@@ -249,18 +246,6 @@ class Bench:
             lambda s: any(t["id"] == state["task"] and t["status"] in {"SUCCEEDED", "FAILED"} for t in s["tasks"]), 30
         )
         return state
-
-
-def as_record(body: str, receipt: str) -> dict[str, Any]:
-    """Return a message of a queue as Lambda hands it on."""
-    return {
-        "messageId": "one",
-        "receiptHandle": receipt,
-        "body": body,
-        "attributes": {"ApproximateReceiveCount": "1", "SentTimestamp": "0"},
-        "messageAttributes": {},
-        "eventSource": "aws:sqs",
-    }
 
 
 @pytest.fixture(scope="module")

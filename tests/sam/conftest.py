@@ -11,6 +11,7 @@ import os
 import shutil
 import uuid
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -19,7 +20,7 @@ from containers import DockerError, gateway
 from invoke import Answer, Container, invoke, kept_away, local_target, read_event, remotely
 from run import HOST, STACK, Provider, origin, stack_up
 from simulator import Simulator
-from stacks import own_folder
+from stacks import own_folder, read_uploads
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -61,11 +62,21 @@ class World:
         return invoke(self.target, function, read_event(event), self.ways[way], job)
 
     def prepare(self, job: str, *events: str) -> Outcome:
-        """Send events that must not fail; return what the last did."""
+        """Send events that must not fail, and have uploads read; return what the last event did."""
         for event in events:
             outcome = self.send(event, job)
             assert not outcome.answer.failed, outcome.answer
+            self.read(job)
         return outcome
+
+    def read(self, job: str, way: str = "direct") -> None:
+        """Let prepare read what submit has asked for, and submit take the answers, by one way."""
+
+        def invoked(function: str, event: dict[str, Any]) -> None:
+            outcome = invoke(self.target, function, event, self.ways[way], job)
+            assert not outcome.answer.failed, outcome.answer
+
+        read_uploads(self.run, partial(invoked, "PrepareFunction"), partial(invoked, "SubmitFunction"))
 
     def render(self, job: str) -> str:
         """Bring a job to where its task runs and nobody watches it; return the task's id."""
@@ -138,7 +149,10 @@ def world() -> Iterator[World]:
             if host:
                 ways["container"] = container = Container(variables)
                 container.build()
-            with kept_away(target, target.functions["SubmitFunction"]):
+            away = (kept_away(target, target.functions[name]) for name in ("SubmitFunction", "PrepareFunction"))
+            with contextlib.ExitStack() as resting:
+                for queue in away:
+                    resting.enter_context(queue)
                 world = World(run, target, simulator, ways, LINES)
                 world.prepare("", "submit-pause")
                 yield world

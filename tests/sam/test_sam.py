@@ -28,6 +28,14 @@ def nothing(_world: World, _job: str) -> None:
     """The event comes first."""
 
 
+def an_unread_voice(world: World, job: str) -> None:
+    world.send("submit-voice", job)
+
+
+def then_it_is_read(world: World, job: str) -> None:
+    world.read(job)
+
+
 def a_voice(world: World, job: str) -> None:
     world.prepare(job, "submit-voice")
 
@@ -78,17 +86,20 @@ class Row:
 
 
 ROWS = {
-    "submit-voice": Row(nothing, "waiting"),
-    "submit-portrait": Row(a_voice, "queued"),
+    "submit-voice": Row(nothing, "waiting", then_it_is_read),
+    "submit-portrait": Row(a_voice, "waiting", then_it_is_read),
     "submit-settings": Row(a_pair, "queued"),
     "submit-folder-settings": Row(a_pair, "queued"),
-    "submit-odd-name": Row(nothing, "waiting"),
+    "submit-odd-name": Row(nothing, "waiting", then_it_is_read),
     "submit-deletion": Row(a_deleted_voice, "withdrawn"),
-    "submit-sqs-batch": Row(nothing, "queued"),
+    "submit-sqs-batch": Row(nothing, "waiting", then_it_is_read),
     "submit-test-event": Row(nothing, None),
     "submit-wake": Row(a_pair, "queued"),
     "submit-sweep": Row(a_pair, "queued"),
-    "submit-scan": Row(unknown_files, "queued"),
+    "submit-scan": Row(unknown_files, "waiting", then_it_is_read),
+    "submit-prepared": Row(an_unread_voice, "waiting", then_it_is_read),
+    "prepare-voice": Row(an_unread_voice, "waiting", then_it_is_read),
+    "prepare-portrait": Row(a_voice, "waiting", then_it_is_read),
     "submit-reconcile": Row(a_pair, "queued"),
     "submit-pause": Row(a_stack_that_goes_on, None, then_a_pair_is_held),
     "submit-resume": Row(a_pair, "rendering", then_it_is_paused_again),
@@ -153,14 +164,16 @@ def test_a_job_from_voice_to_done(world: World, way: str, job: str) -> None:
     """One way alone takes it there; in containers no deployed function runs at all."""
     way_there = {"submit-voice": "waiting", "submit-portrait": "queued", "submit-resume": "rendering"}
     for event, status in {**way_there, "submit-pause": "rendering"}.items():
-        assert (world.send(event, job, way).after or {})["status"] == status
+        world.send(event, job, way)
+        world.read(job, way)
+        assert (world.target.report(job) or {})["status"] == status
     task = world.unwatch(job)
     before = {name: world.run.logs(name) for name in world.run.outputs["functions"]} if way == "container" else {}
-    looked = world.send("status-poll", job, way).answer.value
-    assert (looked["status"], looked["ended"]) == ("RUNNING", False)
+    polled = world.send("status-poll", job, way).answer.value
+    assert (polled["status"], polled["ended"]) == ("RUNNING", False)
     world.finish(task)
-    looked = world.send("status-poll", job, way).answer.value
-    assert (looked["status"], looked["ended"]) == ("SUCCEEDED", True)
+    polled = world.send("status-poll", job, way).answer.value
+    assert (polled["status"], polled["ended"]) == ("SUCCEEDED", True)
 
     done: Report = world.send("deliver-task-ended", job, way).after or {}
 
