@@ -1,7 +1,7 @@
 # Everything is installed into .venv/ in this checkout, once; nothing outside it is touched.
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: states audit sbom help demo local examples test test-fuzz test-sam test-unit test-media test-integration test-e2e test-page test-chaos chaos storm bench fuzz lint format lock pause resume invoke build deploy clean
+.PHONY: approve states audit sbom help demo local examples test test-fuzz test-sam test-unit test-media test-integration test-e2e test-page test-chaos chaos storm bench fuzz lint format lock pause resume invoke build deploy clean
 
 # The first Python here that is new enough; or PYTHON=/path/to/python3.12
 ifeq ($(origin PYTHON),undefined)
@@ -133,6 +133,10 @@ pause: ## start no new videos: the stack of make local, else the one on AWS [STA
 resume: ## start new videos again
 	$(INSTALL) engine
 	@.venv/engine/bin/python local/pause.py resume
+
+approve: ## approve the price of a job that waits for it: NAME=acme/line-01 [STACK=name]
+	$(INSTALL) engine
+	@.venv/engine/bin/python local/approve.py
 
 invoke: ## one event to one function: F=Submit E=submit-voice [JOB=acme/line-01] [DOCKER=1] [STACK=name]
 	$(INSTALL) engine sam

@@ -66,6 +66,7 @@ PARAMETERS: dict[str, tuple[object, int | None]] = {
     "BreakerSeconds": (60, 1),
     "SweepMinutes": (5, 1),
     "DailyBudgetCny": (0, 0),
+    "ApproveAboveCny": (0, 0),
     "MaxVoiceSeconds": (600, 1),
     "NotificationEmail": ("", None),
     "CustomerKeyArn": ("", None),

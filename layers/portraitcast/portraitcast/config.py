@@ -48,7 +48,7 @@ class Resources(_FromEnvironment):
 
 @dataclass(frozen=True, slots=True)
 class SubmitConfig(_FromEnvironment):
-    """What submit alone needs: seconds, tasks, CNY a Beijing day (0 is no ceiling)."""
+    """What submit alone needs: seconds, tasks, CNY a Beijing day (0 is no ceiling) and a job (0 asks never)."""
 
     upload_bucket: str = _variable("UPLOAD_BUCKET")
     work_bucket: str = _variable("WORK_BUCKET")
@@ -57,6 +57,7 @@ class SubmitConfig(_FromEnvironment):
     link_role: str = _variable("LINK_ROLE_ARN")
     max_tasks_in_flight: int = _variable("MAX_TASKS_IN_FLIGHT", int)
     daily_budget_cny: float = _variable("DAILY_BUDGET_CNY", float)
+    approve_above_cny: float = _variable("APPROVE_ABOVE_CNY", float)
     pair_seconds: float = _variable("PAIR_SECONDS", float)
     settle_seconds: float = _variable("SETTLE_SECONDS", float)
     reconcile_seconds: float = _variable("RECONCILE_SECONDS", float)

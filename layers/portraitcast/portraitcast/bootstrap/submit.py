@@ -92,6 +92,7 @@ def from_environment(metrics: Metrics) -> SubmitWorkflows:
         Limits(
             max_tasks_in_flight=config.max_tasks_in_flight,
             daily_budget_cny=config.daily_budget_cny,
+            approve_above_cny=config.approve_above_cny,
             reconcile_seconds=config.reconcile_seconds,
             breaker_seconds=config.breaker_seconds,
         ),
@@ -113,7 +114,11 @@ def assemble(
     publish = Publish(a.table, a.results, a.notifications, a.meter, clock=clock)
     reading = ReadUpload(a.table, a.uploads, a.media_queue, clock=clock)
     wake = Wake(a.table, a.queue, clock=clock)
-    evaluate = Evaluate(a.table, a.uploads, a.results, a.queue, wake, reading, publish, quiet, clock=clock)
+    evaluate = Evaluate(
+        *(a.table, a.uploads, a.results, a.queue, wake, reading, publish, quiet),
+        approve_above_cny=limits.approve_above_cny,
+        clock=clock,
+    )
     ingest = Ingest(a.table, a.uploads, a.queue, reading, evaluate, clock=clock)
     monitor = Monitor(a.table, a.service, a.executions, a.queue, bounds, clock=clock)
     create_task = CreateTask(a.table, a.service, a.links, monitor, a.queue, publish, limits, clock=clock)

@@ -220,6 +220,14 @@ class Video:
 
 
 @dataclass(frozen=True, slots=True)
+class Approval:
+    """A price that an operator approved, for the content that was shown: its fingerprint, and CNY."""
+
+    fingerprint: str
+    cny: float
+
+
+@dataclass(frozen=True, slots=True)
 class Job:
     """A job. `version` is raised by every write, `revision` by every change that is published.
 
@@ -258,6 +266,8 @@ class Job:
         The task was found in the provider's list without its request id: its video must be as long as the voice.
     refused
         What to say of an upload that was refused and changed nothing else (a second voice after the job was sent).
+    approval
+        The latest price that an operator approved.
     check_cost, video_cost, paid_before
         Fees of this generation's portrait checks and of its video, and of all earlier generations (CNY).
     """
@@ -303,6 +313,7 @@ class Job:
     video: Video | None = None
     video_cost: float | None = None
     paid_before: float = 0.0
+    approval: Approval | None = None
     asked_again_at: float | None = None
     changed_at: float = 0.0
     report_etag: str | None = None
@@ -378,6 +389,15 @@ class Job:
         """Whether the sweep must look at it."""
         return self.unpublished or self.at_provider or self.follow_up or self.being_read or bool(self.orphans)
 
+    @property
+    def awaits_approval(self) -> bool:
+        """Whether it waits for somebody to approve its price."""
+        return self.status is Status.WAITING and any(p.code == "ApprovalNeeded" for p in self.problems)
+
+    def approved(self, fingerprint: str) -> float:
+        """Return the price that was approved for this content, CNY."""
+        return self.approval.cny if self.approval and self.approval.fingerprint == fingerprint else 0.0
+
     def can(self, transition: str) -> bool:
         """Say whether a transition is legal now."""
         return self.status in TRANSITIONS[transition][0]
@@ -400,6 +420,10 @@ class Job:
         """
         place = self.place_key if shown.get("being_read") else None
         return self._evaluated("wait", inputs, identity, "", now, open_folders=inputs.folders, place_key=place, **shown)
+
+    def approve(self, fingerprint: str, cny: float) -> Self:
+        """Note that a price was approved for this content; whether the job may go on shows when it is evaluated."""
+        return replace(self, approval=Approval(fingerprint, cny))
 
     def await_reading(self, folders: tuple[str, ...]) -> Self:
         """Stay at its end while new bytes of its files, or of a picture of these folders, are read."""

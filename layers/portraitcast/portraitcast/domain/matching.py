@@ -121,10 +121,11 @@ class Rejected:
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """All is there; the job may be sent from `ready_at` on."""
+    """All is there; the job may be sent from `ready_at` on. `approved_cny` is what its own JSON approves."""
 
     inputs: Inputs
     ready_at: float
+    approved_cny: float | None = None
 
 
 Match: TypeAlias = Nothing | Waiting | Rejected | Ready
@@ -410,7 +411,7 @@ def _ready(
     if portrait is None or portrait.chosen_by != "own_settings":
         own += lookup.same_name()
     newest = max([gathered.settings_at, *(f.noticed_at for f in own)])
-    return Ready(inputs, newest + gathered.pair_seconds)
+    return Ready(inputs, newest + gathered.pair_seconds, settings.own.approved_cny if settings.own else None)
 
 
 def _is_untouched(facts: Facts) -> bool:

@@ -6,6 +6,7 @@ provider says, and what befalls a task, is put into words here.
 
 from __future__ import annotations
 
+import math
 import posixpath
 import re
 import unicodedata
@@ -80,6 +81,18 @@ def portrait_refused(code: str, message: str, request_id: str | None, portrait_k
         provider_code=code or None,
         provider_message=message or None,
         request_id=request_id,
+    )
+
+
+def approval_needed(price: float, above: float) -> Problem:
+    """Return the problem of a job whose price somebody must approve first (both in CNY)."""
+    least = f"{math.ceil(price * 100 - 1e-6) / 100:.2f}"  # whole cents that are enough
+    return Problem(
+        "ApprovalNeeded",
+        f"This video costs up to CNY {least}; above CNY {above:.2f} somebody must approve the price first.",
+        f'Write {{"job": {{"approved_cny": {least}}}}} into the job\'s own JSON, or ask the operator to approve it.',
+        limit=f"CNY {above:.2f}",
+        measured=f"CNY {least}",
     )
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from portraitcast.domain.job import Job, Portrait, Status, Task, Voice, iso
+from portraitcast.domain.price import estimate
 from portraitcast.domain.problems import Problem, show_link
 
 SCHEMA: Final = "portraitcast.report/1"
@@ -70,6 +71,7 @@ def build_report(job: Job, *, now: float, turn: Turn | None = None) -> Report:
         "task": _task(job.task) if job.task else None,
         "video": _video(job),
         "cost_cny": {
+            "estimate": estimate(job.inputs),
             "check": job.check_cost,
             "video": job.video_cost,
             "total": job.cost,

@@ -62,10 +62,14 @@ REMEMBERED_TASKS: Final = 50  # candidates of an ambiguous create; a transaction
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """The stack's parameters that bound creates: tasks of a model, CNY a Beijing day (0 is no ceiling), seconds."""
+    """The stack's parameters that bound creates: tasks of a model, CNY a Beijing day (0 is no ceiling), seconds.
+
+    A job that costs more than `approve_above_cny` is queued only with an approval (0 asks never).
+    """
 
     max_tasks_in_flight: int
     daily_budget_cny: float
+    approve_above_cny: float
     reconcile_seconds: float
     breaker_seconds: float
 

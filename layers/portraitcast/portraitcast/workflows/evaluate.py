@@ -23,7 +23,8 @@ from portraitcast.domain.matching import (
     identity_of,
     match,
 )
-from portraitcast.domain.problems import Problem
+from portraitcast.domain.price import estimate
+from portraitcast.domain.problems import Problem, approval_needed
 from portraitcast.domain.uploads import Facts, Kind, Name, Upload, classify, same_key, short_hash
 from portraitcast.errors import ConflictError, TryLaterError
 
@@ -68,6 +69,7 @@ class Evaluate:
         publish: Publish,
         quiet: QuietPeriods,
         *,
+        approve_above_cny: float,
         clock: Callable[[], float],
     ) -> None:
         self._table = table
@@ -78,6 +80,7 @@ class Evaluate:
         self._reading = reading
         self._publish = publish
         self._quiet = quiet
+        self._approve_above = approve_above_cny
         self._clock = clock
 
     # ------------------------------------------------------------------ one job
@@ -193,7 +196,7 @@ class Evaluate:
             return self._seen(job)
         held = account.held(now) if account else (job.held if job else None)
         if job is None:
-            return _evaluated(Job.new(name.job, name.name, name.folder, found.inputs, now), found, now, held)
+            return self._evaluated(Job.new(name.job, name.name, name.folder, found.inputs, now), found, now, held)
         if job.at_provider or job.status in {Status.DONE, Status.FAILED}:
             fresh = bool(set(found.inputs.own) - set(job.used))
             return self._again(job, found, now, held) if fresh else self._seen(job)
@@ -203,7 +206,7 @@ class Evaluate:
             return job.await_reading(found.inputs.folders)  # whether it is another try shows when the file is read
         if self._is_made_already(job, found):
             return job.confirm(found.inputs, identity_of(found.inputs), fingerprint_of(found.inputs), now)
-        return self._taken_up(job, found, now) or _evaluated(job, found, now, held)
+        return self._taken_up(job, found, now) or self._evaluated(job, found, now, held)
 
     def _seen(self, job: Job) -> Job:
         """Return the job as it is; what was to follow the provider's end, or a reading, has been looked at now."""
@@ -217,7 +220,7 @@ class Evaluate:
             return job.await_reading(found.inputs.folders)  # the bytes may be those of the video that is there
         if self._is_made_already(job, found):
             return job.confirm(found.inputs, identity_of(found.inputs), fingerprint_of(found.inputs), now)
-        return self._taken_up(job, found, now) or _evaluated(job.next_generation(), found, now, held)
+        return self._taken_up(job, found, now) or self._evaluated(job.next_generation(), found, now, held)
 
     def _taken_up(self, job: Job, found: Waiting | Rejected | Ready, now: float) -> Job | None:
         """Take up the living task of an aborted execution that makes this very video, instead of paying for another."""
@@ -234,6 +237,45 @@ class Evaluate:
             return False
         there = self._results.video(job.video_key)
         return there is not None and there.video is not None and there.video.sha256 == job.video.sha256
+
+    def _evaluated(self, job: Job, found: Waiting | Rejected | Ready, now: float, held: str | None) -> Job:
+        identity = identity_of(found.inputs)
+        match found:
+            case Waiting(inputs, problem, message, candidates, _, being_read):
+                problems = (problem,) if problem else ()
+                return job.wait(
+                    inputs,
+                    identity,
+                    now,
+                    problems=problems,
+                    message=message,
+                    candidates=candidates,
+                    being_read=being_read,
+                )
+            case Rejected(inputs, problems, shared):
+                return job.reject(inputs, identity, problems, now, shared=shared)
+            case Ready(inputs, ready_at, approved):
+                fingerprint, price = fingerprint_of(inputs), estimate(inputs) or 0.0
+                if self._approve_above and price > max(self._approve_above, approved or 0.0, job.approved(fingerprint)):
+                    return job.wait(inputs, identity, now, problems=(approval_needed(price, self._approve_above),))
+                return job.queue(inputs, identity, fingerprint, now, ready_at=ready_at, held=held)
+
+    # ------------------------------------------------------------------ a price
+    def approve(self, job_id: str, revision: int, cny: float) -> None:
+        """Approve the price that a job's report of this revision shows; it counts for those very files and settings.
+
+        What was changed meanwhile, costs more, or doesn't wait for it, is left as it is.
+        """
+
+        def approve(job: Job) -> Job | None:
+            if not job.awaits_approval or job.revision != revision or (estimate(job.inputs) or 0.0) > cny:
+                return None
+            return job.approve(fingerprint_of(job.inputs), cny)
+
+        if self._table.update(job_id, approve) is None:
+            log.warning("an approval is for nothing that waits", extra={"job": job_id, "revision": revision})
+            return
+        self.job(job_id)
 
     # ------------------------------------------------------------------ a folder's jobs
     def folder_soon(self, name: Name, *, now: bool = False) -> None:
@@ -293,26 +335,6 @@ def _is_twin(job: Job, sound: Upload, lookup: _Lookup) -> bool:
         return False
     facts = lookup.facts(sound)
     return facts is None or (facts.sha256 is not None and facts.sha256 == voice.sha256)
-
-
-def _evaluated(job: Job, found: Waiting | Rejected | Ready, now: float, held: str | None) -> Job:
-    identity = identity_of(found.inputs)
-    match found:
-        case Waiting(inputs, problem, message, candidates, _, being_read):
-            problems = (problem,) if problem else ()
-            return job.wait(
-                inputs,
-                identity,
-                now,
-                problems=problems,
-                message=message,
-                candidates=candidates,
-                being_read=being_read,
-            )
-        case Rejected(inputs, problems, shared):
-            return job.reject(inputs, identity, problems, now, shared=shared)
-        case Ready(inputs, ready_at):
-            return job.queue(inputs, identity, fingerprint_of(inputs), now, ready_at=ready_at, held=held)
 
 
 class _Lookup:

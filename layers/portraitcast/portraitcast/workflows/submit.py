@@ -73,7 +73,7 @@ class Received:
                 return {"key": unquote_plus(key)}
             case {"ingest": str() as key}:
                 return {"key": key}
-            case {"reconcile": str() as job}:
+            case {"reconcile": str() as job} | {"approve": str() as job}:
                 return {"job": job}
         return {}
 
@@ -137,6 +137,8 @@ class Submit:
                 self._evaluate.folder(folder, message.cursor, until)
             case {"reconcile": str() as job}:
                 self._sweep.reconcile(job)
+            case {"approve": str() as job, "revision": int() as revision, "cny": int() | float() as cny}:
+                self._evaluate.approve(job, revision, cny)
             case {"pause": bool() as paused}:
                 at = _moment(message.body.get("at"))
                 self._dispatch.pause(message.sent_at if at is None else at, paused=paused)
