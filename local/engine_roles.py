@@ -32,9 +32,9 @@ def name_roles_of_sessions(evaluator: Any, iam: Any) -> None:
 def refuse_new_principals(handlers: dict[str, dict[str, Any]]) -> None:
     """Refuse a trust policy that names a role which isn't there, or was made a moment before.
 
-    What AWS does (IAM, "Troubleshoot IAM": "Changes that I make are not always immediately visible"; re:Post, "Failed to
-    update trust policy. Invalid principal in policy"): each principal is looked up and stored by its id, and a new role
-    may not be found yet. On AWS it is a matter of luck; here it is always refused.
+    What AWS does (IAM, "Troubleshoot IAM": "Changes that I make are not always immediately visible"; re:Post, "How do I
+    resolve the IAM trust policy error … Invalid principal in policy"): each principal is looked up and stored by its
+    id, and a new role may not be found yet. On AWS it is a matter of luck; here it is always refused.
     """
     role = handlers["AWS::IAM::Role"]
     made: dict[str, float] = {}
