@@ -23,8 +23,13 @@ if TYPE_CHECKING:
     from run import Run
     from simulator import Simulator
 
-# What the engine doesn't know. A newer one may: then it is seen.
-NOT_HERE = {"mapping-tags", "customer-key", "sweeps"}
+NOT_HERE = {"customer-key", "sweeps"}  # this stack has no such key, and no sweep comes in its time
+# Where the engine does otherwise than AWS. They show that it is told.
+DIFFERS_HERE = {
+    "mapping-tags": "CloudFormation tags no mapping",
+    "table": "CloudFormation sets neither expiry nor recovery, and an index has no status",
+    "link-suspended": "HEAD says no version in a suspended bucket, where S3 says null",
+}
 
 
 class Own:
@@ -78,7 +83,9 @@ def findings(own: Own) -> dict[str, dict[str, str]]:
 
 def test_a_stack_as_deployed_agrees(findings: dict[str, dict[str, str]]) -> None:
     assert list(findings) == [*READ_BACK, *FOLLOWED]
-    assert {name: each["seen"] for name, each in findings.items() if each["verdict"] == "differs"} == {}
+    assert {
+        name: each["seen"] for name, each in findings.items() if each["verdict"] == "differs"
+    }.keys() == DIFFERS_HERE.keys()
     assert {name for name, each in findings.items() if each["verdict"] == "not seen"} <= NOT_HERE
 
 
