@@ -89,6 +89,7 @@ chaos: ## functions die before and after each of their outside calls (an hour)
 storm: ## 300 voices at once, three ways, and a thousand (an hour; leave the machine alone meanwhile)
 	$(INSTALL) test engine runtime
 	.venv/test/bin/python -m pytest tests/chaos/test_storm.py --full -q -s
+	VOICES=1000 .venv/test/bin/python -m pytest tests/integration/test_loops.py -q -s -k crowd
 
 bench: ## measure: docs/benchmarks.md [PART=polling] (a quarter of an hour; leave the machine alone)
 	$(INSTALL) test engine runtime
@@ -137,6 +138,15 @@ resume: ## start new videos again
 approve: ## approve the price of a job that waits for it: NAME=acme/line-01 [STACK=name]
 	$(INSTALL) engine
 	@.venv/engine/bin/python local/approve.py
+
+.PHONY: redrive check-aws
+redrive: ## dead letters back to where they came from: [Q=uploads|media|deliver|rule] [STACK=name]
+	$(INSTALL) engine
+	@.venv/engine/bin/python local/redrive.py
+
+check-aws: ## does AWS do what we take for granted? once after deploying; pays nothing: [STACK=name] [JSON=1]
+	$(INSTALL) engine
+	@.venv/engine/bin/python local/check_aws.py
 
 invoke: ## one event to one function: F=Submit E=submit-voice [JOB=acme/line-01] [DOCKER=1] [STACK=name]
 	$(INSTALL) engine sam

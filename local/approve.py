@@ -10,19 +10,22 @@ import json
 import os
 import sys
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from pause import the_stack
+from deployed import NoStackError, find_stack
+
+if TYPE_CHECKING:
+    from deployed import Deployed
 
 WAIT_SECONDS = 30.0  # for the report that follows: as long as somebody looks at a terminal
 
 
-def read_report(stack: Any, name: str) -> dict[str, Any] | None:
+def read_report(stack: Deployed, name: str) -> dict[str, Any] | None:
     """Return a job's report, None where there is none."""
     try:
-        answer = stack.client("s3").get_object(Bucket=stack.results_bucket, Key=f"{name}.json")
+        answer = stack.client("s3").get_object(Bucket=stack.outputs["ResultsBucket"], Key=f"{name}.json")
     except ClientError as error:
         if error.response["Error"]["Code"] in {"NoSuchKey", "404"}:
             return None
@@ -33,18 +36,18 @@ def read_report(stack: Any, name: str) -> dict[str, Any] | None:
 
 def approve(name: str) -> int:
     """Approve the job's price and say what became of it; return the exit code."""
-    stack = the_stack()
+    stack = find_stack(os.environ)
     report = read_report(stack, name)
     if report is None:
-        print(f"{stack.title} has no report of {name}: NAME is folder and name without extension.", file=sys.stderr)
+        print(f"{stack.words} has no report of {name}: NAME is folder and name without extension.", file=sys.stderr)
         return 1
     if report["status"] != "waiting" or (report["error"] or {}).get("code") != "ApprovalNeeded":
         print(f"{name} waits for no approval; it is {report['status']}: {report['message']}", file=sys.stderr)
         return 1
     price = report["cost_cny"]["estimate"]
     message = {"approve": report["job"], "revision": report["revision"], "cny": price}
-    stack.client("sqs").send_message(QueueUrl=stack.uploads_queue, MessageBody=json.dumps(message))
-    print(f"Told {stack.title}: {name} may cost CNY {price:g}.")
+    stack.client("sqs").send_message(QueueUrl=stack.outputs["UploadsQueueUrl"], MessageBody=json.dumps(message))
+    print(f"Told {stack.words}: {name} may cost CNY {price:g}.")
     deadline = time.monotonic() + WAIT_SECONDS
     while time.monotonic() < deadline:
         now = read_report(stack, name) or report
@@ -64,7 +67,7 @@ def main() -> int:
         return 2
     try:
         return approve(name)
-    except (BotoCoreError, ClientError) as error:
+    except (NoStackError, BotoCoreError, ClientError) as error:
         print(f"make approve failed: {error}", file=sys.stderr)
         return 1
 

@@ -23,6 +23,7 @@ from engine_recursion import (
     obey_recursive_loop,
     stop_loops_through_queues,
 )
+from engine_roles import name_roles_of_sessions, refuse_new_principals
 
 VERSION = "1.5.33"  # the version that the corrections below were written and tested against
 LENT = "sam-local"  # name of the sessions in which functions' roles are lent to containers
@@ -180,6 +181,7 @@ def main() -> None:
         cloudwatch,
         cloudwatch_logs,
         eventbridge,
+        iam,
         lambda_svc,
         secretsmanager,
         sqs,
@@ -193,6 +195,8 @@ def main() -> None:
     refer_to_secrets_by_arn(provisioners._RESOURCE_HANDLERS, secretsmanager)
     count_loopback_as_tls(iam_evaluator)
     keep_service_roles(iam_evaluator)
+    name_roles_of_sessions(iam_evaluator, iam)
+    refuse_new_principals(provisioners._RESOURCE_HANDLERS)
 
     count_invocations(lambda_svc)
     keep_trace_with_messages(sqs)

@@ -10,7 +10,7 @@ from pathlib import Path
 from bench.document import stamp, with_section
 
 PAGE = Path(__file__).resolve().parent.parent.parent / "docs" / "benchmarks.md"
-PARTS = ("polling", "overhead", "delivery", "starts", "preparing", "cost", "storm")  # modules of this package
+PARTS = ("polling", "overhead", "delivery", "starts", "preparing", "cost", "scale", "storm")  # modules of this package
 
 
 def main(wanted: list[str]) -> int:

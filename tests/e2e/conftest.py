@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 API_KEY = "sk-end-to-end"
 # Parted by the time that they take, most of it waiting.
 SECOND_HALF = {
+    "test_check_aws.py",
     "test_consumers.py",
     "test_engine.py",
     "test_engine_like_aws.py",

@@ -13,7 +13,7 @@ from botocore.exceptions import ClientError
 
 from package import Build, package, read_template, uploader
 from run import ROOT, Engine, Process, engine
-from stack import deploy
+from stack import StackError, deploy
 from stacks import own_folder
 
 if TYPE_CHECKING:
@@ -197,6 +197,39 @@ def test_an_invoke_counts_on(aws: Aws, stopped: dict[str, str]) -> None:
     headers["X-Amzn-Trace-Id"] = dead[0]["Attributes"]["AWSTraceHeader"]
     with pytest.raises(ClientError, match="RecursiveInvocationException"):
         client.invoke(FunctionName=stopped["Loop"], Payload=event)
+
+
+# ---------------------------------------------------------------- roles
+
+TRUSTING = """
+Resources:
+  First:
+    Type: AWS::IAM::Role
+    Properties:
+      AssumeRolePolicyDocument:
+        Statement: [{Effect: Allow, Principal: {Service: lambda.amazonaws.com}, Action: sts:AssumeRole}]
+  Second:
+    Type: AWS::IAM::Role
+    Properties:
+      AssumeRolePolicyDocument:
+        Statement: [{Effect: Allow, Principal: {AWS: PRINCIPAL}, Action: sts:AssumeRole, Condition: CONDITION}]
+"""
+
+
+def deploy_roles(aws: Aws, name: str, principal: str, condition: str) -> None:
+    with contextlib.suppress(aws.s3.exceptions.BucketAlreadyOwnedByYou):
+        aws.s3.create_bucket(Bucket="roles")
+    body = TRUSTING.replace("PRINCIPAL", principal).replace("CONDITION", condition)
+    aws.s3.put_object(Bucket="roles", Key=name, Body=body.encode())
+    deploy(aws.engine.client("cloudformation"), name, f"{aws.engine.endpoint_url}/roles/{name}", {})
+
+
+def test_a_role_made_a_moment_before_is_no_principal(aws: Aws) -> None:
+    """A condition may name it."""
+    with pytest.raises(StackError, match="Invalid principal in policy"):
+        deploy_roles(aws, "by-principal", "!GetAtt First.Arn", "{}")
+    condition = "{ArnEquals: {aws:PrincipalArn: !GetAtt First.Arn}}"
+    deploy_roles(aws, "by-condition", '!Sub "arn:aws:iam::${AWS::AccountId}:root"', condition)
 
 
 # ---------------------------------------------------------------- queue policies

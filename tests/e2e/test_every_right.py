@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from botocore.exceptions import ClientError
 from makers import as_m4a, face, new_folder, voice
-from test_rights import acting_as
+from test_rights import acting_as, clients_of
 
+from env_file import SESSION
 from package import read_template
 from portraitcast.domain.uploads import short_hash
 from run import ROOT
@@ -29,6 +30,7 @@ from stacks import (
     deployed,
     own_folder,
     read_uploads,
+    role_of,
     take_messages,
     variable_of,
 )
@@ -668,8 +670,28 @@ def test_links_can_only_read_uploads_and_assets() -> None:
         ("s3:GetObject", "${WorkBucket.Arn}/assets/*"),
     ]
     assert properties["MaxSessionDuration"] == 3600
-    ((trust),) = properties["AssumeRolePolicyDocument"]["Statement"]
-    assert trust["Principal"] == {"AWS": {"Fn::GetAtt": ["SubmitRole", "Arn"]}}
+
+
+def test_links_are_signed_for_submit_alone(bench: Bench) -> None:
+    """LinkRole names submit by a condition: the root of the account and the other functions don't get it."""
+    (trust,) = TEMPLATE["LinkRole"]["Properties"]["AssumeRolePolicyDocument"]["Statement"]
+    submit = {"Fn::GetAtt": ["SubmitRole", "Arn"]}
+    assert trust["Condition"] == {"ArnEquals": {"aws:PrincipalArn": submit}}
+    assert trust["Principal"] == {"AWS": {"Fn::Sub": "arn:${AWS::Partition}:iam::${AWS::AccountId}:root"}}
+
+    link_role = variable_of(bench, "submit", "LINK_ROLE_ARN")
+    sts = bench.client("sts")
+    may = set()
+    for who in [*ROLES, "root"]:
+        client = bench.client
+        if who != "root":
+            arn = f"{link_role.partition(':role/')[0]}:role/{role_of(bench, who)}"
+            lent = sts.assume_role(RoleArn=arn, RoleSessionName=SESSION)["Credentials"]
+            client = clients_of(bench, lent)  # type: ignore[arg-type]  # has what it uses of a Stack
+        with contextlib.suppress(ClientError):
+            client("sts").assume_role(RoleArn=link_role, RoleSessionName="test")
+            may.add(who)
+    assert may == {"submit"}
 
 
 def test_the_machine_may_call_its_two_functions_and_is_this_accounts() -> None:

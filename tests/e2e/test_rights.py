@@ -35,7 +35,11 @@ def acting_as(stack: Stack, function: str) -> Client:
         assert iam.list_attached_role_policies(RoleName=own)["AttachedPolicies"] == []
     except iam.exceptions.EntityAlreadyExistsException:
         arn = iam.get_role(RoleName=name)["Role"]["Arn"]
-    session = sts.assume_role(RoleArn=arn, RoleSessionName="test")["Credentials"]
+    return clients_of(stack, sts.assume_role(RoleArn=arn, RoleSessionName="test")["Credentials"])
+
+
+def clients_of(stack: Stack, session: dict[str, str]) -> Client:
+    """Return clients with the credentials of a session."""
 
     def client(service: str) -> Any:
         return boto3.client(  # type: ignore[call-overload]  # any service

@@ -74,6 +74,7 @@ BUS = "jobs-bus"
 THE_EVENT = (BUS, "portraitcast", "Job State Changed")
 
 PUT_EVENTS = "provide-client-params.events.PutEvents"
+HOPS = 16  # invocations of a function in one chain, before Lambda stops it
 LAMBDA_RETRY = 2  # seconds until the state machine calls a function again that died
 
 REFUSED = {  # by the provider, for what is in a file
@@ -377,8 +378,12 @@ class World:
         call_seconds: float = 5.0,
         extra_video_hosts: str | None = None,
         versioning: str | None = VERSIONED,
+        recursive_loop: str = "Allow",
     ) -> None:
         self.sim = sim
+        self._stops_loops = recursive_loop == "Terminate"
+        self._chain = 0  # how often submit was invoked in the chain that runs now
+        self.longest_chain = 0
         self.files = links
         self.offset = 0.0
         self.provider_ahead = 0.0
@@ -500,21 +505,22 @@ class World:
 
     def post(self, message: Message, *, after: float = 0.0) -> None:
         """Put a message into the uploads queue."""
-        self._push(self.clock() + after, "message", (message, 0, self.clock()))
+        self._push(self.clock() + after, "message", (message, 0, self.clock(), self._chain))
 
     def _push(self, due: float, kind: str, what: Any) -> None:
         heapq.heappush(self._due, (due, next(self._order), kind, what))
 
-    def run(self, seconds: float | None = None) -> None:
+    def run(self, seconds: float | None = None, *, steps: int = 2000) -> None:
         """Let everything happen that is due within so many seconds, or until nothing is left to happen."""
         until = None if seconds is None else self.clock() + seconds
-        for _ in range(2000):
+        for _ in range(steps):
             self._collect_executions()
             if not self._due or (until is not None and self._due[0][0] > until):
                 if until is not None and until > self.clock():
                     self.advance(until - self.clock())
                 return
             due, _, kind, what = heapq.heappop(self._due)
+            self._chain = 0
             if due > self.clock():
                 self.advance(due - self.clock())
             if kind == "message":
@@ -523,6 +529,7 @@ class World:
                 self._prepare(*what)
             else:
                 self._step(what)
+            self._chain = 0
         raise AssertionError(f"it goes on for ever; next are {sorted(self._due)[:3]}; {self.table.account()}")
 
     # ------------------------------------------------------------------ what SQS and Lambda do
@@ -534,7 +541,17 @@ class World:
         """Dispatch now, as every message makes submit do."""
         self.submit.dispatch(self.clock() + SUBMIT_SECONDS)
 
-    def _message(self, message: Message, receives: int, sent_at: float) -> None:
+    def _message(self, message: Message, receives: int, sent_at: float, chain: int = 0) -> None:
+        """Have submit handle a message, unless Lambda stops the chain that led to it.
+
+        After 16 invocations in one chain, however long its messages were delayed (AWS Lambda, "Use Lambda recursive
+        loop detection to prevent infinite loops").
+        """
+        self.longest_chain = max(self.longest_chain, chain + 1)
+        if self._stops_loops and chain >= HOPS:
+            self.dead.append(message)
+            return
+        self._chain = chain + 1
         self.handled.append(message)
         self.function_ends_at = self.clock() + SUBMIT_SECONDS
         received = Received.from_text(json.dumps(message), sent_at)
@@ -554,10 +571,11 @@ class World:
 
     def have_prepared(self, message: Message, *, after: float = 0.0, receives: int = 1) -> None:
         """Put a message into the media queue."""
-        self._push(self.clock() + after, "media", (message, receives))
+        self._push(self.clock() + after, "media", (message, receives, self._chain))
 
-    def _prepare(self, message: Message, receives: int) -> None:
+    def _prepare(self, message: Message, receives: int, chain: int = 0) -> None:
         """Have prepare handle a message of the media queue; what it can't handle comes again."""
+        self._chain = chain  # its answer goes on with the chain
         try:
             self.preparing.handle(PreparedUpload.from_message(message), receives)
         except (Died, BotoCoreError, ClientError):
@@ -570,7 +588,7 @@ class World:
         if receives + 1 >= RECEIVES:
             self.dead.append(message)
         else:
-            self._push(self.clock() + VISIBILITY, "message", (message, receives + 1, sent_at))
+            self._push(self.clock() + VISIBILITY, "message", (message, receives + 1, sent_at, self._chain - 1))
 
     # ------------------------------------------------------------------ what Step Functions does
     def _executions(self) -> list[Any]:
