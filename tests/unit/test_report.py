@@ -36,7 +36,7 @@ FIELDS = {
     "queue": ("place", "of", "held"),
     "task": ("id", "submit_time", "scheduled_time", "end_time"),
     "video": ("key", "bytes", "seconds", "width", "height", "sha256"),
-    "cost_cny": ("check", "video", "total", "ever"),
+    "cost_cny": ("estimate", "check", "video", "total", "ever"),
     "tries": None,
     "asked_again_at": None,
     "error": ERROR,
@@ -79,7 +79,7 @@ def test_what_is_not_known_yet_is_null() -> None:
     nulls = {name for name, value in report.items() if value is None}
     assert nulls == {"candidates", "settings", "queue", "task", "video", "asked_again_at", "error"}
     assert report["inputs"] == {"voice": None, "portrait": None, "settings": []}
-    assert report["cost_cny"] == {"check": 0, "video": None, "total": 0, "ever": 0}
+    assert report["cost_cny"] == {"estimate": None, "check": 0, "video": None, "total": 0, "ever": 0}
     assert report["errors"] == []
 
 
@@ -109,7 +109,7 @@ def test_what_is_known_stands_where_it_belongs() -> None:
     assert report["message"] == "line-01.mp3 is too long."
     assert report["error"] == {name: value for name, value in asdict(PROBLEM).items() if name != "message"}
     assert (report["settings"]["face_bbox"], report["settings"]["ext_bbox"]) == ([1, 2, 3, 4], [0, 1, 5, 6])
-    assert report["cost_cny"] == {"check": 0.004, "video": 0.4856, "total": 0.4896, "ever": 1.2896}
+    assert report["cost_cny"] == {"estimate": 0.488, "check": 0.004, "video": 0.4856, "total": 0.4896, "ever": 1.2896}
 
 
 def test_two_problems_are_both_told() -> None:

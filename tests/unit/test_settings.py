@@ -532,3 +532,17 @@ def test_a_resolved_name_is_a_plain_key(name: str, folder: list[str]) -> None:
     assert 0 < len(key.encode()) <= KEY_MAX_BYTES
     assert key.endswith(name.rpartition("/")[2])
     assert not any(step in (".", "..") and step not in folder for step in key.split("/"))
+
+
+# ---------------------------------------------------------------------- what somebody approves
+@pytest.mark.parametrize("value", [True, "12", -1, 1e6, [1]], ids=str)
+def test_a_sum_that_nobody_can_mean(value: object) -> None:
+    with pytest.raises(ProblemError) as raised:
+        parse_settings(json.dumps({"job": {"approved_cny": value}}).encode(), "acme/a.json", folder_defaults=False)
+    assert "$.job.approved_cny must be a sum in CNY" in raised.value.problem.message
+
+
+def test_no_approval_for_a_folder() -> None:
+    with pytest.raises(ProblemError) as raised:
+        parse_settings(b'{"job": {"approved_cny": 1}}', "acme/settings.json", folder_defaults=True)
+    assert "$.job is about one job" in raised.value.problem.message
