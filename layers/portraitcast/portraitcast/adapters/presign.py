@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import boto3
 from botocore.config import Config
 
-from portraitcast.adapters.aws import aws_errors
+from portraitcast.adapters.aws import aws_errors, has_private_endpoint
 from portraitcast.adapters.buckets import NO_VERSION
 
 if TYPE_CHECKING:
@@ -63,7 +63,10 @@ class Links:
             config=Config(
                 signature_version="s3v4",
                 # Regional even in us-east-1: the global address may answer with a redirect.
-                s3={"addressing_style": "virtual", "us_east_1_regional_endpoint": "regional"},
+                s3={
+                    "addressing_style": "path" if has_private_endpoint() else "virtual",
+                    "us_east_1_regional_endpoint": "regional",
+                },
             ),
         )
         links = []
