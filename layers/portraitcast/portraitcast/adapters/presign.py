@@ -39,7 +39,8 @@ class Links:
     """Signs links by a small role assumed for that purpose.
 
     The role's session is new each time, so a link's end is known: one hour from now. SigV4, regional virtual-host
-    address, VersionId (nobody swaps the voice of a paid task), slashes of the key as they are, the right content type.
+    address (behind a private endpoint the bucket is in the path), VersionId (nobody swaps the voice of a paid task),
+    slashes of the key as they are, the right content type.
     """
 
     def __init__(self, sts: STSClient, role_arn: str, upload_bucket: str, work_bucket: str) -> None:
