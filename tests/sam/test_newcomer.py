@@ -43,14 +43,14 @@ BESIDE_MAKE_LOCAL = {
     "make sam": r"",
     ".venv/sam/bin/sam remote invoke SubmitFunction --stack-name portraitcast "
     "--event-file events/submit-sweep.json": SWEPT,
+    "sam remote invoke StateMachine --stack-name portraitcast --event-file events/status-task-too-old.json": (
+        r'"published": ?true'
+    ),
     "make invoke F=Submit E=submit-voice": r"before   acme/line-01: no report[^$]*after    acme/line-01: waiting",
     "make invoke F=Submit E=submit-voice JOB=acme/line-01": r"answer   \{\}",
     'aws --endpoint-url "$AWS_ENDPOINT_URL" s3 cp anna.png s3://<upload bucket>/acme/line-01.png': r"upload: ",
     'aws --endpoint-url "$AWS_ENDPOINT_URL" s3 cp line-01.mp3 s3://<upload bucket>/acme/line-01.mp3': r"upload: ",
     "sam remote invoke SubmitFunction --stack-name portraitcast --event-file events/submit-sweep.json": SWEPT,
-    "sam remote invoke StateMachine --stack-name portraitcast --event-file events/status-task-too-old.json": (
-        r'"published": ?true'
-    ),
     "sam logs -n SubmitFunction --stack-name portraitcast": SWEPT,
     "sam list resources --stack-name portraitcast": r"UploadBucket",
 }
