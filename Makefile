@@ -2,6 +2,7 @@
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 .PHONY: approve states audit sbom help demo local examples test test-fuzz test-sam test-unit test-media test-integration test-e2e test-page test-chaos chaos storm bench fuzz lint format lock pause resume invoke build deploy clean
+.PHONY: states audit sbom help demo local examples test test-fuzz test-sam test-unit test-media test-integration test-e2e test-page test-chaos chaos storm bench fuzz lint format lock pause resume sam invoke build deploy clean
 
 # The first Python here that is new enough; or PYTHON=/path/to/python3.12
 ifeq ($(origin PYTHON),undefined)
@@ -40,7 +41,7 @@ states: ## a job's states and transitions into docs/states.md
 test: export DOCKER ?= 0
 # Measured only here, and judged at the end: what a single folder of tests runs says little.
 test: COVERAGE = --cov --cov-report= --cov-fail-under=0
-test: test-unit test-media test-fuzz test-integration test-e2e test-chaos ## all tests, and which share of the product they run
+test: test-unit test-media test-fuzz test-integration test-e2e test-sam test-chaos ## all tests, and which share of the product they run
 	@.venv/test/bin/python -m coverage combine --quiet .test/coverage
 	@.venv/test/bin/python -m coverage report
 
@@ -101,7 +102,7 @@ lint: ## ruff, mypy, cfn-lint, checkov, sam validate
 	.venv/lint/bin/python -m ruff format --check
 	.venv/lint/bin/python -m mypy layers/portraitcast/portraitcast functions/submit/app.py functions/status/app.py functions/deliver/app.py local
 	.venv/lint/bin/python -m mypy layers/media/portraitcast_media functions/prepare/app.py
-	@for tests in unit fuzz media integration e2e chaos; do echo "mypy tests/$$tests"; \
+	@for tests in unit fuzz media integration e2e sam chaos; do echo "mypy tests/$$tests"; \
 	    case $$tests in unit|fuzz) beside=;; *) beside=tests/$$tests;; esac; \
 	    MYPYPATH=$$beside .venv/lint/bin/python -m mypy --config-file tests/mypy.ini --cache-dir .mypy_cache/$$tests tests/$$tests || exit 1; done
 	.venv/lint/bin/cfn-lint template.yaml
@@ -147,6 +148,8 @@ redrive: ## dead letters back to where they came from: [Q=uploads|media|deliver|
 check-aws: ## does AWS do what we take for granted? once after deploying; pays nothing: [STACK=name] [JSON=1]
 	$(INSTALL) engine
 	@.venv/engine/bin/python local/check_aws.py
+sam: ## SAM CLI, installed into .venv/sam: docs/sam.md
+	$(INSTALL) sam
 
 invoke: ## one event to one function: F=Submit E=submit-voice [JOB=acme/line-01] [DOCKER=1] [STACK=name]
 	$(INSTALL) engine sam

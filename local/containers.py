@@ -8,7 +8,8 @@ import http.client
 import json
 import socket
 import struct
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -17,6 +18,11 @@ DEFAULT_DAEMON = "unix:///var/run/docker.sock"
 BRIDGE = "bridge"  # the network that SAM CLI starts containers in, whatever --docker-network says (tried with 1.170)
 ASK_SECONDS = 5  # ours: the daemon answers at once
 SIOCGIFADDR = 0x8915  # linux/sockios.h
+LOOPBACK: Final = "127.0.0.1"
+# What Docker Desktop's containers call the machine of the person; what comes by it reaches loopback there (Docker
+# Desktop, "Networking", "I want to connect from a container to a service on the host").
+HOST_NAME: Final = "host.docker.internal"
+DESKTOP: Final = "Docker Desktop"
 
 
 class DockerError(Exception):
@@ -76,27 +82,49 @@ def is_here(address: str) -> bool:
     return True
 
 
-def gateway(environment: Mapping[str, str]) -> str:
-    """Return the address at which containers of this machine's Docker reach this machine.
+@dataclass(frozen=True)
+class Address:
+    """Where containers and this machine meet.
 
-    Both sides use it, so that every link and address means the same to containers and to this machine.
+    Attributes
+    ----------
+    listen
+        Address of this machine at which engine and simulator listen.
+    name
+        What containers call it. It is the same address, or with Docker Desktop a name that they alone know.
+    """
+
+    listen: str
+    name: str
+
+    def as_containers_see(self, text: str) -> str:
+        """Return a text with every address of this machine as containers write it."""
+        return text.replace(f"//{self.listen}:", f"//{self.name}:")
+
+
+LOOPBACK_ONLY: Final = Address(LOOPBACK, LOOPBACK)  # without containers
+
+
+def address_for_containers(environment: Mapping[str, str]) -> Address:
+    """Return where containers of this machine's Docker reach this machine.
+
+    With Docker Engine it is the gateway of the network: both sides use that address, so that every link means the same
+    to both. Where containers run in a machine of their own (Docker Desktop) no address is the same on both sides; they
+    know this machine by a name, `HOST_NAME`.
 
     Raises
     ------
     DockerError
-        Without a daemon here, or where containers run in a machine of their own (Docker Desktop) and no address is the
-        same on both sides.
+        Without a daemon here.
     """
     daemon = daemon_of(environment)
+    if ask(daemon, "/info").get("OperatingSystem") == DESKTOP:
+        return Address(LOOPBACK, HOST_NAME)
     network = ask(daemon, f"/networks/{BRIDGE}")
     options = network.get("Options") or {}
     addresses = [address_of(options.get("com.docker.network.bridge.name", "docker0"))]
     addresses += [each.get("Gateway") for each in (network.get("IPAM") or {}).get("Config") or []]
     for address in filter(None, addresses):
         if is_here(address):
-            return str(address)
-    system = ask(daemon, "/info").get("OperatingSystem", "Docker")
-    raise DockerError(
-        f"{system} runs its containers in a machine of their own: the network's gateway is none of this machine's "
-        "addresses. Use Docker Engine on Linux, or `sam remote invoke`, which needs no Docker."
-    )
+            return Address(str(address), str(address))
+    return Address(LOOPBACK, HOST_NAME)

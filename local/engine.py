@@ -160,7 +160,7 @@ def without_services(document: Any) -> dict[str, Any]:
 
 
 def check_address(host: str) -> None:
-    """Exit with a sentence unless `host` is one address of this machine's: the engine verifies no signatures."""
+    """Exit with a sentence unless `host` is one address of this machine's: the engine's root needs no secret."""
     try:
         address = ipaddress.ip_address(host)
     except ValueError:

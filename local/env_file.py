@@ -2,6 +2,7 @@
 
 Every variable of the deployed function, the engine's address, and credentials of the function's **own** role, so that
 a right which it lacks shows in the container as it would on AWS. Credentials last an hour; `make local` renews them.
+Where containers know this machine by another name (local/containers.py), the addresses are written with it.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from containers import Address
+
     Variables = dict[str, dict[str, str]]
 
 SESSION = "sam-local"  # local/engine.py lends roles to sessions of this name
@@ -19,7 +22,7 @@ RENEW_SECONDS = 1200  # ours: whoever starts a container now has 40 minutes left
 
 
 def function_variables(
-    client: Callable[[str], Any], functions: Mapping[str, str], endpoint_url: str, region: str
+    client: Callable[[str], Any], functions: Mapping[str, str], endpoint_url: str, region: str, address: Address
 ) -> Variables:
     """Return logical id → variables of every function.
 
@@ -30,7 +33,9 @@ def function_variables(
     functions
         Logical id → name.
     endpoint_url, region
-        Where the container finds the engine.
+        Where this machine finds the engine.
+    address
+        How a container calls this machine.
     """
     described, sts = client("lambda"), client("sts")
     found = {}
@@ -39,9 +44,9 @@ def function_variables(
         lent = sts.assume_role(
             RoleArn=configuration["Role"], RoleSessionName=SESSION, DurationSeconds=CREDENTIALS_SECONDS
         )["Credentials"]
+        own = {**configuration["Environment"]["Variables"], "AWS_ENDPOINT_URL": endpoint_url}
         found[logical_id] = {
-            **configuration["Environment"]["Variables"],
-            "AWS_ENDPOINT_URL": endpoint_url,
+            **{name: address.as_containers_see(value) for name, value in own.items()},
             "AWS_REGION": region,
             "AWS_DEFAULT_REGION": region,
             "AWS_ACCESS_KEY_ID": lent["AccessKeyId"],

@@ -30,7 +30,7 @@ from urllib.parse import quote_plus, unquote_plus
 import boto3
 from botocore.exceptions import BotoCoreError, ClientError
 
-from containers import DockerError, ask, daemon_of
+from containers import LOOPBACK, DockerError, ask, daemon_of
 from package import read_template, this_machine
 from run import OUTPUTS, ROOT, STACK, Ended, Engine, RunError, ended_by_signals, function_names, say_last
 from sam import SAM
@@ -413,9 +413,12 @@ class Container:
     ----------
     variables
         The file for ``--env-vars``.
+    hosts
+        Names that containers shall look up, each as ``name:address``.
     """
 
     variables: Path
+    hosts: tuple[str, ...] = ()
 
     def build(self) -> None:
         """Build what the containers run; InvokeError if that fails."""
@@ -432,6 +435,7 @@ class Container:
             str(SAM), "local", "invoke", function, "--event", str(event), "--env-vars", str(self.variables),
             "--template", str(LOCAL_BUILD / "template.yaml"), "--region", target.region,
             "--parameter-overrides", f"Architecture={machine}",
+            *(word for host in self.hosts for word in ("--add-host", host)),
         ]  # fmt: skip
         image = f"public.ecr.aws/lambda/{runtime.replace('python', 'python:')}-{machine}"
         if has_image(image):  # to renew it: docker pull
@@ -559,7 +563,7 @@ def container(target: Target, environment: Mapping[str, str], stack: contextlib.
         variables = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "env.json"
         variables.touch(mode=0o600)
         variables.write_text(json.dumps(aws_variables(target)), "utf-8")
-    elif "//127.0.0.1" in target.environment["AWS_ENDPOINT_URL"]:
+    elif f"//{LOOPBACK}:" in variables.read_text("utf-8"):  # of a container, the container itself
         raise InvokeError("containers don't reach this `make local`: start it with `make local DOCKER=1`.")
     way = Container(variables)
     way.build()

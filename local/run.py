@@ -29,7 +29,7 @@ from urllib.parse import urlsplit
 import boto3
 from botocore.config import Config
 
-from containers import DockerError, gateway
+from containers import HOST_NAME, LOOPBACK_ONLY, Address, DockerError, address_for_containers
 from env_file import RENEW_SECONDS, function_variables
 from install import InstallError
 from package import PackageError, build, package, read_template, resources, uploader
@@ -210,8 +210,10 @@ class Process:
             self._process.stdout.close()
 
 
-def simulator(work: Path, stack: contextlib.ExitStack, processes: list[Process], host: str = HOST) -> Provider:
-    """Start the bundled EMO simulator at an address of this machine; it ends with `stack`."""
+def simulator(
+    work: Path, stack: contextlib.ExitStack, processes: list[Process], address: Address = LOOPBACK_ONLY
+) -> Provider:
+    """Start the bundled EMO simulator where containers reach it; it ends with `stack`."""
     api_key = f"sk-local-{secrets.token_hex(16)}"
     environment = {
         "PATH": os.environ["PATH"],
@@ -220,7 +222,7 @@ def simulator(work: Path, stack: contextlib.ExitStack, processes: list[Process],
         "PYTHONPATH": str(ROOT / "local"),
         "SIMULATOR_API_KEY": api_key,
     }
-    command = [sys.executable, "-m", "simulator", "--host", host, "--port", "0"]
+    command = [sys.executable, "-m", "simulator", "--host", address.listen, "--port", "0", "--also-named", address.name]
     process = Process("simulator", command, environment, work / "simulator.log", announces=True)
     stack.callback(process.end)
     processes.append(process)
@@ -297,6 +299,10 @@ class Run:
         Logical id → name of each function.
     work
         Its folder, with ``engine.log`` and ``simulator.log``.
+    processes
+        Engine and simulator.
+    address
+        Where they listen, and what containers call that.
     """
 
     outputs: dict[str, Any]
@@ -304,6 +310,7 @@ class Run:
     engine: Engine
     work: Path
     processes: list[Process]
+    address: Address = LOOPBACK_ONLY
 
     def client(self, service: str) -> Any:
         """Return a boto3 client with all rights."""
@@ -317,7 +324,9 @@ class Run:
 
     def variables(self) -> dict[str, dict[str, str]]:
         """Return logical id → variables of each function, with fresh credentials of its role (see `env_file`)."""
-        return function_variables(self.client, self.functions, self.outputs["endpoint_url"], self.outputs["region"])
+        return function_variables(
+            self.client, self.functions, self.outputs["endpoint_url"], self.outputs["region"], self.address
+        )
 
     def logs(self, function: str) -> str:
         """Return what a function (``submit``, …) has logged, oldest first."""
@@ -373,7 +382,7 @@ def stack_up(
     provider: Provider | None = None,
     try_sam: bool = False,
     beside: Mapping[str, bytes] | None = None,
-    host: str = HOST,
+    address: Address = LOOPBACK_ONLY,
     say: Say = print,
 ) -> Iterator[Run]:
     """Start engine and service, deploy template.yaml, and hand over the running stack; end all of it afterwards.
@@ -390,8 +399,8 @@ def stack_up(
         Deploy the output of ``sam build`` where SAM CLI and the runtime's Python are here.
     beside
         Modules that a test lays beside the functions' layer (see `package`).
-    host
-        Address of this machine at which engine and simulator listen.
+    address
+        Where engine and simulator listen, and what containers call that.
     say
         Takes a line of progress.
 
@@ -402,9 +411,9 @@ def stack_up(
     """
     processes: list[Process] = []
     with contextlib.ExitStack() as stack:
-        aws = engine(work, stack, processes, host)
+        aws = engine(work, stack, processes, address.listen)
         say(f"local AWS engine at {aws.endpoint_url}")
-        service = provider or simulator(work, stack, processes, host)
+        service = provider or simulator(work, stack, processes, address)
         say(f"{'EMO simulator' if service.simulator_url else 'video service'} at {service.base_url}")
         bucket = f"code-{ACCOUNT}"
         try:
@@ -414,9 +423,11 @@ def stack_up(
             s3.create_bucket(Bucket=bucket)
             upload = uploader(s3, bucket)
             template = package(built, ROOT / ".venv" / "runtime" / "bin" / "python", upload, beside)
-            address = upload(json.dumps(template).encode(), ".json").removeprefix("s3://")
+            template_url = upload(json.dumps(template).encode(), ".json").removeprefix("s3://")
             cloudformation = aws.client("cloudformation")
-            found = deploy(cloudformation, STACK, f"{aws.endpoint_url}/{address}", stack_parameters(service, wished))
+            found = deploy(
+                cloudformation, STACK, f"{aws.endpoint_url}/{template_url}", stack_parameters(service, wished)
+            )
         except (StackError, PackageError, InstallError) as error:
             raise RunError(
                 f"template.yaml could not be deployed: {error}\nThe engine's words are in {work / 'engine.log'}"
@@ -434,7 +445,7 @@ def stack_up(
             "simulator_url": service.simulator_url,
         }
         functions = {logical_id: physical[logical_id] for logical_id in names.values()}
-        yield Run(outputs, functions, aws, work, processes)
+        yield Run(outputs, functions, aws, work, processes, address)
 
 
 # ---------------------------------------------------------------- Signals
@@ -535,9 +546,24 @@ One event to one function:  make invoke F=Submit E=submit-voice{docker}
 All addresses are in {outputs}, what SAM CLI needs in {variables}. Ctrl-C ends it and forgets everything."""
 
 WHO_ELSE = """
-DOCKER=1: engine and simulator listen at {host}, this machine's address in Docker's network. Every container on this
-machine reaches them there, and so does every user of it; the engine doesn't verify signatures, so whoever reaches it
-can do anything with what lies in it. The simulator's control address and the page answer this machine alone."""
+DOCKER=1: engine and simulator listen at {listen}, this machine's address in Docker's network. Every container on this
+machine reaches them there, and so does every user of it; the engine's root needs no secret, so whoever reaches it can
+do anything with what lies in it. The simulator's control address and the page answer this machine alone."""
+
+BY_NAME = """
+DOCKER=1: containers here run in a machine of their own, and call this one {name}. Engine, simulator and page listen at
+{listen}, which every container reaches by that name, and every user of this machine; the engine's root needs no secret,
+so whoever reaches it can do anything with what lies in it. If containers don't find {name} (rootless Docker may hide
+this machine from them), use `sam remote invoke`, which needs none."""
+
+
+def check_reachable(provider: Provider | None, address: Address) -> None:
+    """Raise RunError if containers would look for the named service in themselves."""
+    if provider and address.listen != HOST and provider.base_url.partition("//")[2].startswith(f"{HOST}:"):
+        raise RunError(
+            f"DOCKER=1: DASHSCOPE_BASE_URL names {HOST}, which in a container is the container. Let that service "
+            f"listen at {address.listen}, and name it so."
+        )
 
 
 def run_local() -> int:
@@ -545,13 +571,15 @@ def run_local() -> int:
     outputs, variables = ROOT / ".local" / "outputs.json", ROOT / ".local" / "env.json"
     try:
         docker = os.environ.get("DOCKER", "") not in {"", "0"}
-        host = gateway(os.environ) if docker else HOST
+        address = address_for_containers(os.environ) if docker else LOOPBACK_ONLY
+        provider = named_provider(os.environ)
+        check_reachable(provider, address)
         with ended_by_signals() as check, work_folder(ROOT / ".local") as work:
             parameters = read_parameters(
                 os.environ.get("PARAMS", ""), read_template(ROOT / "template.yaml")["Parameters"]
             )
             with (
-                stack_up(work, parameters, provider=named_provider(os.environ), host=host) as run,
+                stack_up(work, parameters, provider=provider, address=address) as run,
                 serve(
                     run.client("s3"), *(run.outputs[f"{which}_bucket"] for which in ("upload", "results", "work"))
                 ) as page,
@@ -561,7 +589,7 @@ def run_local() -> int:
                     write_whole(variables, run.variables())
                     write_whole(outputs, known)
                     if docker:
-                        print(WHO_ELSE.format(host=host))
+                        print((BY_NAME if address.name == HOST_NAME else WHO_ELSE).format(**vars(address)))
                     paths = {"outputs": outputs.relative_to(ROOT), "variables": variables.relative_to(ROOT)}
                     print(GUIDE.format(**known, **paths, docker=" [DOCKER=1]" if docker else ""), flush=True)
                     renewed = time.monotonic()

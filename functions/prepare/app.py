@@ -22,12 +22,14 @@ if TYPE_CHECKING:
 logger = Logger(service="portraitcast")
 processor = BatchProcessor(event_type=EventType.SQS, raise_on_entire_batch_failure=False)
 AWS = Config(connect_timeout=5, read_timeout=30, retries={"mode": "standard", "total_max_attempts": 4})
+# Below another host than AWS's, as in a container of SAM CLI beside a local engine, there are no names for buckets.
+S3 = AWS.merge(Config(s3={"addressing_style": "path"})) if os.environ.get("AWS_ENDPOINT_URL") else AWS
 
 
 @cache
 def storage() -> Storage:
     """Both buckets, once a process."""
-    return Storage(boto3.client("s3", config=AWS), os.environ["WORK_BUCKET"])
+    return Storage(boto3.client("s3", config=S3), os.environ["WORK_BUCKET"])
 
 
 @cache

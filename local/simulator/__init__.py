@@ -8,8 +8,9 @@ the face is taken to be a little above the picture's middle, and a picture says 
 find wrong with it (``simulator.inputs.who_is_in``).
 
 Run it with ``python -m simulator --port 0``: it prints one line of JSON, ``{"base_url": …, "control_url": …}``, when it
-is ready, and ends at SIGTERM or SIGINT. ``--host`` binds it to another address than 127.0.0.1, ``--certificate`` and
-``--private-key`` make it speak HTTPS, ``--deployment my-emo=emo-v1`` adds a dedicated deployment. In a test::
+is ready, and ends at SIGTERM or SIGINT. ``--host`` binds it to another address than 127.0.0.1, ``--also-named`` is what
+containers call that address, ``--certificate`` and ``--private-key`` make it speak HTTPS, ``--deployment
+my-emo=emo-v1`` adds a dedicated deployment. In a test::
 
     with Simulator(task_seconds=0.5) as sim:
         sim.fault({"status": 500}, endpoint="create")

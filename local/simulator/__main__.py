@@ -17,6 +17,9 @@ def main() -> None:
     """Read the command line, serve, and end cleanly at SIGTERM or SIGINT."""
     parser = argparse.ArgumentParser(prog="simulator", description="A local stand-in for the video service.")
     parser.add_argument("--host", default=HOST, help="the address that it is bound to; %(default)s unless told")
+    parser.add_argument(
+        "--also-named", metavar="NAME", help="what Docker's containers call that address, if nobody else knows it so"
+    )
     parser.add_argument("--port", type=int, default=0, help="0 takes a free one")
     parser.add_argument("--certificate", type=Path, help="speak HTTPS: a PEM file, with --private-key")
     parser.add_argument("--private-key", type=Path, help="of the certificate, a PEM file")

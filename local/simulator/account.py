@@ -20,7 +20,7 @@ from simulator.models import CHECK_CNY, MODELS, video_size
 from simulator.storage import SCHEME, Storage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from simulator.inputs import Box, Download
     from simulator.models import Model
@@ -159,10 +159,18 @@ class Account:
 
     Everything is guarded by one condition, ``changed``, which is notified at each change, so that tests can wait for
     events instead of sleeping.
+
+    Parameters
+    ----------
+    settings
+        Of this account.
+    names
+        Names of hosts that only containers can look up, and the addresses that they stand for.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, names: Mapping[str, str] | None = None) -> None:
         self.settings = settings
+        self._names = names or {}
         self.faults = Faults()
         self.changed = threading.Condition(threading.RLock())
         self.tasks: OrderedDict[str, Task] = OrderedDict()
@@ -274,7 +282,7 @@ class Account:
         """
         most = inputs.PICTURE_MAX_BYTES if max_bytes is None else max_bytes
         if not url.startswith(SCHEME):
-            return inputs.fetch(url, self.settings.download_seconds, most)
+            return inputs.fetch(url, self.settings.download_seconds, most, self._names)
         with self.changed:
             stored = self.storage.find(url, model, "", seconds=self.settings.stored_seconds)
         if stored is None:

@@ -42,6 +42,7 @@ class Call:
     headers: Message  # looked up without regard to case
     query: dict[str, str]
     body: bytes
+    origin: str  # of this service, as the caller knows it
 
 
 def route(method: str, path: str) -> tuple[str, str | None] | None:
@@ -78,16 +79,16 @@ class Api:
     ----------
     account : Account
         Whose tasks these are.
-    link : Callable[[str], str]
-        Makes a link to the video of a task id.
-    upload_host : str
-        Where forms of the temporary storage are posted to.
+    link : Callable[[str, str], str]
+        Makes a link, at an origin, to the video of a task id.
+    uploads : str
+        Path to which forms of the temporary storage are posted.
     """
 
-    def __init__(self, account: Account, link: Callable[[str], str], upload_host: str) -> None:
+    def __init__(self, account: Account, link: Callable[[str, str], str], uploads: str) -> None:
         self._account = account
         self._link = link
-        self._upload_host = upload_host
+        self._uploads = uploads
 
     def answer(self, call: Call) -> Answer:
         """Give HTTP status and JSON body."""
@@ -164,7 +165,7 @@ class Api:
             data = account.storage.policy(
                 name,
                 account.owner(api_key) or "",
-                self._upload_host,
+                call.origin + self._uploads,
                 seconds=account.settings.policy_seconds,
                 max_mb=account.settings.upload_max_mb,
             )
@@ -214,7 +215,7 @@ class Api:
         }
         if task.status == "SUCCEEDED" and task.video:
             if not self._account.faults.take("no_link", "query", task.id, task.text):
-                answer["output"]["results"] = {"video_url": self._link(task.id)}
+                answer["output"]["results"] = {"video_url": self._link(call.origin, task.id)}
             seconds = round(task.video.seconds, 2)
             # Two pages of wan2.2-s2v name the length differently; the other models' don't.
             wan = task.video.ratio == "standard" and "resolution" in task.parameters

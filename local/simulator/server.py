@@ -38,19 +38,15 @@ UPLOADS: Final = "/storage"
 class Links:
     """Makes and checks the presigned links of results, shaped like those of the service's storage."""
 
-    def __init__(self, origin: str, account: Account) -> None:
-        self._origin = origin
+    def __init__(self, account: Account) -> None:
         self._account = account
         self._secret = secrets.token_bytes(16)
 
-    def make(self, task_id: str) -> str:
-        """Link to a task's video, alive from now on for ``link_seconds``."""
+    def make(self, origin: str, task_id: str) -> str:
+        """Link to a task's video at one of this server's origins, alive from now on for ``link_seconds``."""
         expires = str(int(self._account.now() + self._account.settings.link_seconds))
         signature = quote(self._sign(task_id, expires), safe="")
-        return (
-            f"{self._origin}/results/{task_id}.mp4"
-            f"?Expires={expires}&OSSAccessKeyId=LTAI-simulator&Signature={signature}"
-        )
+        return f"{origin}/results/{task_id}.mp4?Expires={expires}&OSSAccessKeyId=LTAI-simulator&Signature={signature}"
 
     def trouble(self, task_id: str, query: dict[str, str]) -> str | None:
         """Say what is wrong with a link's query, None if nothing is."""
@@ -70,9 +66,15 @@ class Server(LoopbackServer):
     request_queue_size = 1024
 
     def __init__(
-        self, port: int, account: Account, host: str = HOST, certificate: tuple[Path, Path] | None = None
+        self,
+        port: int,
+        account: Account,
+        host: str = HOST,
+        certificate: tuple[Path, Path] | None = None,
+        also_named: str | None = None,
     ) -> None:
         super().__init__(port, Handler, host)
+        self._also_named = also_named
         self._scheme = "http://"
         if certificate:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -82,14 +84,22 @@ class Server(LoopbackServer):
             self._scheme = "https://"
             self.origin = self.origin.replace("http://", self._scheme)
         self.account = account
-        self.links = Links(self.origin, account)
-        self.api = api.Api(account, self.links.make, self.origin + UPLOADS)
+        self.links = Links(account)
+        self.api = api.Api(account, self.links.make, UPLOADS)
         self.own_names = {f"{name}:{self.server_port}" for name in (HOST, "localhost", host)}
         self.closing = threading.Event()
 
     def is_own_origin(self, origin: str) -> bool:
         """Say whether an ``Origin`` is this server's."""
         return origin.lower() in {self._scheme + name for name in self.own_names}
+
+    def origin_for(self, host: str) -> str:
+        """Return the origin for links in the answer to a request whose ``Host`` is given.
+
+        Containers that know this machine by a name get links with that name, and nobody else does.
+        """
+        by_name = f"{self._also_named}:{self.server_port}"
+        return self._scheme + by_name if self._also_named and host.lower() == by_name else self.origin
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Show what went wrong, but not a handshake that a client gave up."""
@@ -178,7 +188,8 @@ class Handler(BaseHTTPRequestHandler):
         endpoint, task_id = found
         account = self.server.account
         account.count(endpoint)
-        call = api.Call(endpoint, task_id, self.headers, self._query(), body)
+        origin = self.server.origin_for(self.headers.get("Host", ""))
+        call = api.Call(endpoint, task_id, self.headers, self._query(), body, origin)
         text = body.decode("utf-8", "replace")
         action = account.faults.take("http", endpoint, task_id, text)
 
@@ -388,6 +399,9 @@ class Simulator:
         The address that it is bound to; links to videos and to its storage carry it.
     certificate : tuple[Path, Path] | None
         Files of a certificate for that address and of its private key: it speaks HTTPS then, as the service does.
+    also_named : str | None
+        What containers call that address, where only they know the name: who asks by it gets links with it, and links
+        to it are fetched from that address.
     settings
         Any field of ``simulator.account.Settings``.
 
@@ -399,10 +413,15 @@ class Simulator:
     """
 
     def __init__(
-        self, port: int = 0, host: str = HOST, certificate: tuple[Path, Path] | None = None, **settings: Any
+        self,
+        port: int = 0,
+        host: str = HOST,
+        certificate: tuple[Path, Path] | None = None,
+        also_named: str | None = None,
+        **settings: Any,
     ) -> None:
-        self.account = Account(Settings(**settings))
-        self._server = Server(port, self.account, host, certificate)
+        self.account = Account(Settings(**settings), {also_named: host} if also_named else {})
+        self._server = Server(port, self.account, host, certificate, also_named)
         self.base_url = self._server.origin + api.BASE
         self.control_url = self._server.origin + "/control"
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)

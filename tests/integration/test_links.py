@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import boto3
 import pytest
 from world import REGION, UPLOADS, WORK
 
+from portraitcast.adapters.aws import client_config
 from portraitcast.adapters.buckets import NO_VERSION
 from portraitcast.adapters.presign import CONTENT_TYPES, LINK_SECONDS, LinkedObject, Links
 
@@ -58,3 +60,15 @@ def test_https_regional_with_plain_slashes(link: str) -> None:
 
 def test_no_version_where_there_is_none(aws: None) -> None:
     assert "versionId" not in parse_qs(urlsplit(signed("a.png", NO_VERSION)).query)
+
+
+def test_behind_a_private_endpoint_the_bucket_is_in_the_path(aws: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a container, where no name leads to <bucket>.host.docker.internal."""
+    plain: Any = client_config()
+    assert plain.s3 is None
+    sts = boto3.client("sts", region_name=REGION)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://host.docker.internal:4566")
+    (link,) = Links(sts, ROLE, UPLOADS, WORK).sign(LinkedObject("acme/a.wav", "v", "audio/wav"))
+    assert link.startswith(f"http://host.docker.internal:4566/{UPLOADS}/acme/a.wav?")
+    private: Any = client_config()
+    assert private.s3 == {"addressing_style": "path"}

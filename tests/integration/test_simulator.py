@@ -17,6 +17,7 @@ from datetime import UTC, datetime, timedelta, timezone
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import av
 import numpy as np
@@ -50,12 +51,14 @@ class FileServer:
     def __init__(self) -> None:
         self.files: dict[str, tuple[bytes, str]] = {}
         self.asked: list[str] = []
+        self.hosts: list[str] = []
         owner = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 name = self.path.partition("?")[0].lstrip("/")
                 owner.asked.append(name)
+                owner.hosts.append(self.headers["Host"])
                 content, content_type = owner.files.get(name, (b"", ""))
                 self.send_response(200 if name in owner.files else 404)
                 self.send_header("Content-Type", content_type)
@@ -1446,6 +1449,43 @@ def test_it_can_be_bound_elsewhere(files: FileServer) -> None:
         assert client.video(task_id).status_code == 200
         assert client.stored(b"abc", "a.png").startswith("oss://")
         assert requests.get(sim.control_url + "/state", timeout=10).status_code == 200
+
+
+def test_who_asks_by_its_other_name_gets_links_with_it(files: FileServer) -> None:
+    """As Docker Desktop's containers call this machine; nobody here can look that name up."""
+    name, model = "host.docker.internal", "emo-v1"
+    with Simulator(api_key=KEY, task_seconds=0, also_named=name) as sim:
+        client, port = Client(sim, files), urlsplit(sim.base_url).port
+        asked = {"Authorization": f"Bearer {KEY}", "Host": f"{name}:{port}"}
+        task_id = client.task()
+        client.ended(task_id)
+
+        by_name = requests.get(f"{sim.base_url}/tasks/{task_id}", headers=asked, timeout=10).json()
+        policy = {"action": "getPolicy", "model": model}
+        uploads = requests.get(f"{sim.base_url}/uploads", policy, headers=asked, timeout=10).json()
+
+        video = by_name["output"]["results"]["video_url"]
+        assert video.startswith(f"http://{name}:{port}/results/")
+        assert uploads["data"]["upload_host"] == f"http://{name}:{port}/storage"
+        at_its_address = video.replace(name, "127.0.0.1")
+        assert requests.get(at_its_address, headers={"Host": asked["Host"]}, timeout=10).status_code == 200
+        assert client.ended(task_id)["output"]["results"]["video_url"].startswith("http://127.0.0.1:")
+        other = requests.get(
+            f"{sim.base_url}/tasks/{task_id}", headers={**asked, "Host": f"else.example:{port}"}, timeout=10
+        )
+        assert other.json()["output"]["results"]["video_url"].startswith("http://127.0.0.1:")
+        assert requests.get(sim.control_url + "/state", headers=asked, timeout=10).status_code == 403
+
+
+def test_links_by_its_other_name_are_fetched_here(files: FileServer) -> None:
+    """And that name is sent: the signature of a presigned link covers it."""
+    before = len(files.hosts)
+    with Simulator(api_key=KEY, task_seconds=0, also_named="host.docker.internal") as sim:
+        client = Client(sim, files)
+        links = {"image_url": client.image_url, "audio_url": client.audio_url}
+        by_name = {name: link.replace("127.0.0.1", "host.docker.internal") for name, link in links.items()}
+        assert client.ended(client.task(**by_name))["output"]["task_status"] == "SUCCEEDED"
+        assert {host.partition(":")[0] for host in files.hosts[before:]} == {"host.docker.internal"}
 
 
 def test_its_files_are_for_this_user_alone(client: Client) -> None:

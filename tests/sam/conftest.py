@@ -10,15 +10,15 @@ import json
 import os
 import shutil
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from containers import DockerError, gateway
+from containers import HOST_NAME, LOOPBACK_ONLY, Address, DockerError, address_for_containers
 from invoke import Answer, Container, invoke, kept_away, local_target, read_event, remotely
-from run import HOST, STACK, Provider, origin, stack_up
+from run import STACK, Provider, origin, stack_up
 from simulator import Simulator
 from stacks import own_folder, read_uploads
 
@@ -34,16 +34,43 @@ if TYPE_CHECKING:
 API_KEY = "sk-sam"
 PARAMETERS = {"PairSeconds": "0", "SettleSeconds": "0", "MaxTasksInFlight": "100"}
 WAYS = ("remote", "container")
+BY_NAME = "by name"  # in a container that knows this machine by a name alone, as those of Docker Desktop do
 LINES: list[str] = []  # what `make test-sam` shows at its end
 
 
-def docker_address() -> str | None:
+def docker_address() -> Address | None:
     """Return where containers find this machine, None without a Docker daemon or with DOCKER=0."""
     if os.environ.get("DOCKER") == "0":
         return None
     with contextlib.suppress(DockerError):
-        return gateway(os.environ)
+        return address_for_containers(os.environ)
     return None
+
+
+def container_ways(run: Run, work: Path, address: Address) -> dict[str, Container]:
+    """Return the ways by `sam local invoke`: by the address of this machine, and by a name in place of it."""
+    named = Address(address.listen, HOST_NAME)
+    ways = {
+        "container": Container(write_variables(replace(run, address=address), work / "env.json")),
+        BY_NAME: Container(
+            write_variables(replace(run, address=named), work / "by-name.json"),
+            () if address == named else (f"{HOST_NAME}:{address.listen}",),
+        ),
+    }
+    ways["container"].build()
+    return ways
+
+
+def write_variables(run: Run, path: Path) -> Path:
+    """Write what `make local` writes into .local/env.json."""
+    path.touch(mode=0o600)
+    path.write_text(json.dumps(run.variables()))
+    return path
+
+
+def went_well(outcome: Outcome) -> bool:
+    """Say whether a function neither failed nor gave a message back."""
+    return not outcome.answer.failed and not (outcome.answer.value or {}).get("batchItemFailures")
 
 
 @dataclass(frozen=True)
@@ -65,7 +92,7 @@ class World:
         """Send events that must not fail, and have uploads read; return what the last event did."""
         for event in events:
             outcome = self.send(event, job)
-            assert not outcome.answer.failed, outcome.answer
+            assert went_well(outcome), outcome.answer
             self.read(job)
         return outcome
 
@@ -74,7 +101,7 @@ class World:
 
         def invoked(function: str, event: dict[str, Any]) -> None:
             outcome = invoke(self.target, function, event, self.ways[way], job)
-            assert not outcome.answer.failed, outcome.answer
+            assert went_well(outcome), outcome.answer
 
         read_uploads(self.run, partial(invoked, "PrepareFunction"), partial(invoked, "SubmitFunction"))
 
@@ -84,14 +111,18 @@ class World:
         return self.unwatch(job)
 
     def unwatch(self, job: str) -> str:
-        """Stop the execution that watches a rendering job, and let nobody know; return the task's id once it runs."""
+        """Stop the execution that watches a rendering job, and let nobody know; return the task's id once it runs.
+
+        Executions of jobs before it are stopped too: from now on no deployed function runs by itself.
+        """
         states, report = self.run.client("stepfunctions"), self.target.report(job)
         assert report
         task: str = report["task"]["id"]
-        listed = states.list_executions(stateMachineArn=self.target.state_machine_arn)["executions"]
-        for execution in listed:
-            if execution["name"].startswith(report["job"]) and execution["status"] == "RUNNING":
-                states.stop_execution(executionArn=execution["executionArn"])
+        pages = states.get_paginator("list_executions").paginate(
+            stateMachineArn=self.target.state_machine_arn, statusFilter="RUNNING"
+        )
+        for execution in [each for page in pages for each in page["executions"]]:
+            states.stop_execution(executionArn=execution["executionArn"])
         self.simulator.wait_for(lambda s: any(t["id"] == task and t["status"] == "RUNNING" for t in s["tasks"]), 60)
         return task
 
@@ -131,24 +162,23 @@ def resting_rules(run: Run) -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def world() -> Iterator[World]:
-    host = docker_address()
+    docker = docker_address()
+    address = docker or LOOPBACK_ONLY
     with own_folder() as work:
         with (
-            Simulator(host=host or HOST, api_key=API_KEY, task_seconds=0.1, running=100, manual=True) as simulator,
+            Simulator(
+                host=address.listen, also_named=HOST_NAME, api_key=API_KEY, task_seconds=0.1, running=100, manual=True
+            ) as simulator,
             stack_up(
                 work, PARAMETERS, provider=Provider(simulator.base_url, API_KEY, origin(simulator.base_url)),
-                host=host or HOST, say=LINES.append,
+                address=address, say=LINES.append,
             ) as run,
             resting_rules(run),
         ):  # fmt: skip
             target = local_target(run.outputs)
-            variables = work / "env.json"
-            variables.touch(mode=0o600)
-            variables.write_text(json.dumps(run.variables()))
             ways: dict[str, Way] = {"direct": directly, "remote": remotely}
-            if host:
-                ways["container"] = container = Container(variables)
-                container.build()
+            if docker:
+                ways |= container_ways(run, work, docker)
             away = (kept_away(target, target.functions[name]) for name in ("SubmitFunction", "PrepareFunction"))
             with contextlib.ExitStack() as resting:
                 for queue in away:
@@ -161,6 +191,7 @@ def world() -> Iterator[World]:
 
 @pytest.fixture(params=WAYS)
 def way(request: pytest.FixtureRequest, world: World) -> str:
+    """Return a way of SAM CLI's; a test may take more of them by indirect parameters."""
     if request.param not in world.ways:
         pytest.skip("no Docker daemon answers, or DOCKER=0: see docs/sam.md")
     return str(request.param)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from conftest import BY_NAME, WAYS
 
 from invoke import SAMPLES, invoke
 from run import ROOT
@@ -160,6 +161,7 @@ def test_an_event_does_the_same(world: World, right: dict[str, dict[str, Any]], 
     assert did["statuses"][1] == (ROWS[event].status or did["statuses"][0])
 
 
+@pytest.mark.parametrize("way", [*WAYS, BY_NAME], indirect=True)
 def test_a_job_from_voice_to_done(world: World, way: str, job: str) -> None:
     """One way alone takes it there; in containers no deployed function runs at all."""
     way_there = {"submit-voice": "waiting", "submit-portrait": "queued", "submit-resume": "rendering"}
@@ -168,7 +170,7 @@ def test_a_job_from_voice_to_done(world: World, way: str, job: str) -> None:
         world.read(job, way)
         assert (world.target.report(job) or {})["status"] == status
     task = world.unwatch(job)
-    before = {name: world.run.logs(name) for name in world.run.outputs["functions"]} if way == "container" else {}
+    before = {name: world.run.logs(name) for name in world.run.outputs["functions"]} if way != "remote" else {}
     polled = world.send("status-poll", job, way).answer.value
     assert (polled["status"], polled["ended"]) == ("RUNNING", False)
     world.finish(task)

@@ -255,20 +255,20 @@ def test_every_stack_parameter_that_a_page_sets_exists(page: Path) -> None:
 
 # Words of a block of commands → the test that runs them, or what they need that no test has.
 COMMANDS = {
-    "make demo     #": "e2e/test_engine.py",
-    "$ make demo": "e2e/test_engine.py",
+    "make demo     #": "sam/test_newcomer.py",
+    "$ make demo": "sam/test_newcomer.py",
     "make deploy        #": "an AWS account",
-    "remote invoke SubmitFunction": "sam/test_sam.py",
+    "remote invoke SubmitFunction": "sam/test_newcomer.py",
     "make check-service": "integration/test_check_service.py",
     "make deploy PARAMS=": "an AWS account",
     "first/hello.png": "e2e/test_operations.py",
     "iam create-policy": "an AWS account",
     "cloudformation deploy": "e2e/test_consumers.py",
-    "<upload bucket>/acme/line-01.png": "e2e/test_operations.py",
-    "$ make invoke": "sam/test_sam.py",
-    "make local DOCKER=1 ": "sam/test_sam.py",
-    "generate-event": "sam/test_sam.py",
-    "start-lambda": "sam/test_sam.py",
+    "<upload bucket>/acme/line-01.png": "sam/test_newcomer.py",
+    "$ make invoke": "sam/test_newcomer.py",
+    "make build ARCHITECTURE=": "sam/test_newcomer.py",
+    "generate-event": "sam/test_newcomer.py",
+    "start-lambda": "sam/test_newcomer.py",
 }
 NO_COMMANDS = {"functions/     ", "stateDiagram"}  # a tree, a diagram
 

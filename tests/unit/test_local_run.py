@@ -15,7 +15,18 @@ import boto3
 import pytest
 from botocore.stub import Stubber
 
-from run import ROOT, Provider, RunError, named_provider, read_parameters, stack_parameters, work_folder, write_whole
+from containers import HOST_NAME, LOOPBACK_ONLY, Address
+from run import (
+    ROOT,
+    Provider,
+    RunError,
+    check_reachable,
+    named_provider,
+    read_parameters,
+    stack_parameters,
+    work_folder,
+    write_whole,
+)
 from stack import StackError, deploy
 
 if TYPE_CHECKING:
@@ -80,6 +91,15 @@ def test_an_address_that_is_none_is_refused(url: str) -> None:
 def test_a_named_service_without_a_key_is_refused() -> None:
     with pytest.raises(RunError, match="DASHSCOPE_API_KEY"):
         named_provider({"DASHSCOPE_BASE_URL": "http://127.0.0.1:9700/api/v1"})
+
+
+def test_a_service_that_containers_would_seek_in_themselves_is_refused() -> None:
+    near, elsewhere = Provider("http://127.0.0.1:9700/api/v1", "sk"), Provider("http://172.17.0.1:9700/api/v1", "sk")
+    bridge, desktop = Address("172.17.0.1", "172.17.0.1"), Address("127.0.0.1", HOST_NAME)
+    with pytest.raises(RunError, match=r"listen at 172\.17\.0\.1"):
+        check_reachable(near, bridge)
+    for provider, address in [(elsewhere, bridge), (near, desktop), (near, LOOPBACK_ONLY), (None, bridge)]:
+        check_reachable(provider, address)
 
 
 def test_the_services_origin_is_added_to_the_video_hosts() -> None:

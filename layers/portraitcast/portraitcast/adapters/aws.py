@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
@@ -39,9 +40,18 @@ _KMS: Final = re.compile(r"\bkms\b|\bciphertext\b", re.IGNORECASE)
 _SSE_C: Final = re.compile(r"server[- ]side encryption|SSE-C", re.IGNORECASE)
 
 
+def has_private_endpoint() -> bool:
+    """Say whether another address than AWS's is asked, as in a container of SAM CLI beside a local engine.
+
+    There the buckets stand in the path of an address of Amazon S3: below such a host there are no names for them.
+    """
+    return bool(os.environ.get("AWS_ENDPOINT_URL"))
+
+
 def client_config() -> Config:
     """Return what every client uses: short timeouts (calls stay in the region) and botocore's standard retries."""
-    return Config(connect_timeout=3, read_timeout=20, retries={"mode": "standard", "total_max_attempts": 4})
+    config = Config(connect_timeout=3, read_timeout=20, retries={"mode": "standard", "total_max_attempts": 4})
+    return config.merge(Config(s3={"addressing_style": "path"})) if has_private_endpoint() else config
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import boto3
 from botocore.config import Config
 
-from portraitcast.adapters.aws import aws_errors
+from portraitcast.adapters.aws import aws_errors, has_private_endpoint
 from portraitcast.adapters.buckets import NO_VERSION
 
 if TYPE_CHECKING:
@@ -39,7 +39,8 @@ class Links:
     """Signs links by a small role assumed for that purpose.
 
     The role's session is new each time, so a link's end is known: one hour from now. SigV4, regional virtual-host
-    address, VersionId (nobody swaps the voice of a paid task), slashes of the key as they are, the right content type.
+    address (behind a private endpoint the bucket is in the path), VersionId (nobody swaps the voice of a paid task),
+    slashes of the key as they are, the right content type.
     """
 
     def __init__(self, sts: STSClient, role_arn: str, upload_bucket: str, work_bucket: str) -> None:
@@ -63,7 +64,10 @@ class Links:
             config=Config(
                 signature_version="s3v4",
                 # Regional even in us-east-1: the global address may answer with a redirect.
-                s3={"addressing_style": "virtual", "us_east_1_regional_endpoint": "regional"},
+                s3={
+                    "addressing_style": "path" if has_private_endpoint() else "virtual",
+                    "us_east_1_regional_endpoint": "regional",
+                },
             ),
         )
         links = []
