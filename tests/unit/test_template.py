@@ -203,7 +203,11 @@ def redrives() -> dict[str, tuple[str | None, int]]:
 
 def test_messages_that_fail_are_dead_in_the_end() -> None:
     """Prepare itself answers a file that has killed its process three times; only then may its message die."""
-    assert redrives() == {"UploadsQueue": ("DeadLetterQueue", 5), "MediaQueue": ("MediaDeadLetterQueue", 6)}
+    assert redrives() == {
+        "UploadsQueue": ("DeadLetterQueue", 5),
+        "MediaQueue": ("MediaDeadLetterQueue", 6),
+        "AnswersQueue": ("AnswersDeadLetterQueue", 5),
+    }
 
 
 def dead_letters_of_rules() -> list[str | None]:
@@ -237,21 +241,24 @@ def test_dead_letters_of_every_source_raise_an_alarm() -> None:
     assert sorted(str(referred(a["Dimensions"][0]["Value"])) for a in alarms) == DEAD_LETTERS
 
 
-def mappings() -> dict[str, dict[str, Any]]:
-    """Return function → the queue's event that invokes it."""
+def mappings() -> dict[str, tuple[str, dict[str, Any]]]:
+    """Return queue → the function that it invokes, and the event that says so."""
     return {
-        name: event["Properties"]
+        str(referred(event["Properties"]["Queue"])): (name, event["Properties"])
         for name, function in FUNCTION_RESOURCES.items()
         for event in function.get("Events", {}).values()
         if event["Type"] == "SQS"
     }
 
 
-@pytest.mark.parametrize("function", mappings())
-def test_a_message_stays_hidden_for_six_time_limits(function: str) -> None:
+def test_every_queue_but_dead_letters_invokes_a_function() -> None:
+    assert sorted(mappings()) == sorted(set(QUEUES) - set(DEAD_LETTERS))
+
+
+@pytest.mark.parametrize("queue", mappings())
+def test_a_message_stays_hidden_for_six_time_limits(queue: str) -> None:
     """So AWS advises ("Using Lambda with Amazon SQS"): else a batch comes again while it is still being handled."""
-    queue = referred(mappings()[function]["Queue"])
-    assert queue
+    function, _ = mappings()[queue]
     assert QUEUES[queue]["VisibilityTimeout"] >= 6 * FUNCTION_RESOURCES[function]["Timeout"]
 
 
@@ -269,14 +276,12 @@ def test_a_function_that_a_rule_invokes_has_dead_letters() -> None:
 
 def test_a_mapping_leaves_others_their_concurrency() -> None:
     """A queue's mapping may else take what the account has (AWS Lambda, "Configuring scaling behavior for SQS")."""
-    mappings = [e for f in FUNCTION_RESOURCES.values() for e in f.get("Events", {}).values() if e["Type"] == "SQS"]
-    assert mappings
-    assert all(mapping["Properties"]["ScalingConfig"]["MaximumConcurrency"] <= 5 for mapping in mappings)
+    assert all(mapping["ScalingConfig"]["MaximumConcurrency"] <= 5 for _, mapping in mappings().values())
 
 
-@pytest.mark.parametrize("function", mappings())
-def test_only_failed_messages_of_a_batch_come_again(function: str) -> None:
-    assert mappings()[function]["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
+@pytest.mark.parametrize("queue", mappings())
+def test_only_failed_messages_of_a_batch_come_again(queue: str) -> None:
+    assert mappings()[queue][1]["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
 
 
 # ---------------------------------------------------------------- rights
