@@ -122,7 +122,7 @@ audit: ## known vulnerabilities of all locked packages (asks a database on the n
 	    .venv/audit/bin/pip-audit --strict --require-hashes --disable-pip -r $$lock || { \
 	    echo "audit: something was found, or the database could not be asked: see above" >&2; exit 1; }; done
 
-sbom: ## what a deployed function carries: .aws-sam/sbom.json (CycloneDX)
+sbom: ## what deployed functions carry: .aws-sam/sbom.json, sbom-media.json (CycloneDX)
 	$(INSTALL) sbom
 	@.venv/sbom/bin/python local/sbom.py
 
