@@ -105,7 +105,8 @@ def is_upright(frame: Image.Image) -> bool:
     colours = [RED, BLUE, GREEN, YELLOW]
     seen = [frame.getpixel(place) for place in places]
     return all(
-        isinstance(one, tuple) and min(colours, key=lambda c: sum(abs(a - b) for a, b in zip(one, c, strict=True))) == it
+        isinstance(one, tuple)
+        and min(colours, key=lambda c: sum(abs(a - b) for a, b in zip(one, c, strict=True))) == it
         for one, it in zip(seen, colours, strict=True)
     )
 

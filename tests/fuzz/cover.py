@@ -25,8 +25,8 @@ ROOT = HERE.parents[1]
 sys.path[:0] = [str(ROOT / "layers" / "portraitcast"), str(ROOT / "layers" / "media"), str(HERE.parent)]
 
 with atheris.instrument_imports(include=["portraitcast", "portraitcast_media"]):
-    from fuzz.decoding import DIED, decoded
     from fuzz.bounds import judge
+    from fuzz.decoding import DIED, decoded
     from fuzz.targets import TARGETS
 
 OPTIONS = {

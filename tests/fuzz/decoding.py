@@ -1,8 +1,7 @@
 """Prepare itself under hostile bytes: a decoder reads an input in a process of its own, which may die of it.
 
 The process is a fork, not the fresh interpreter of `portraitcast_media.child`, which takes half a second; what it does
-and what it may have is that module's own. What prepare would answer goes through submit, so that nothing that it says of
-a file is refused there: such a job would wait for ever.
+and what it may have is that module's own.
 """
 
 from __future__ import annotations
@@ -54,7 +53,7 @@ def decoded(kind: str, data: bytes, work: Path) -> dict[str, Any]:
     arguments: dict[str, Any] = {"path": str(file), "key": KEYS[kind], "work": str(work)}
     if kind == "voice":
         arguments["max_seconds"] = VOICE_MAX_SECONDS
-    return child._call({"function": f"prepare:in_child_{kind}", "arguments": arguments})  # noqa: SLF001  # what it does
+    return child._call({"function": f"prepare:in_child_{kind}", "arguments": arguments})  # what it does
 
 
 def _in_a_fork(do: Callable[[], dict[str, Any]]) -> dict[str, Any] | None:
@@ -65,7 +64,7 @@ def _in_a_fork(do: Callable[[], dict[str, Any]]) -> dict[str, Any] | None:
         try:
             for number in (signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGPROF):
                 signal.signal(number, signal.SIG_DFL)  # the fuzzer's own would call it a finding
-            child._confine(SECONDS, MEMORY)  # noqa: SLF001  # what it may have
+            child._confine(SECONDS, MEMORY)  # what it may have
             with os.fdopen(writer, "wb") as out:
                 out.write(json.dumps(do()).encode())
         finally:

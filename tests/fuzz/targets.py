@@ -136,12 +136,12 @@ def answers(data: bytes) -> object:
     except PortraitcastError as error:
         assert len(str(error)) < 2000
         return str(error)
-    for prepared in kept.prepared_:
-        facts: Facts | None = prepared.facts
+    for found in kept.prepared_:
+        facts: Facts | None = found.facts
         if facts is None:
             continue
         assert from_item(Facts, to_item(facts)) == facts  # the table takes it, and gives it back
-        kind = "problem" if facts.problem else prepared.key.rpartition(".")[2]
+        kind = "problem" if facts.problem else found.key.rpartition(".")[2]
         assert facts.problem or (facts.sha256 and (facts.seconds or (facts.width and facts.height)))
         return kind
     return "gone"

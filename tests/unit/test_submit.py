@@ -510,9 +510,7 @@ def app(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
 
 def serve(app: Any, world: World) -> None:
     """Let the function's handler work with a submit among fakes."""
-    app.workflows = lambda: SimpleNamespace(
-        submit=world.submit, queue=world.queue, answers_queue=world.answers_queue
-    )
+    app.workflows = lambda: SimpleNamespace(submit=world.submit, queue=world.queue, answers_queue=world.answers_queue)
 
 
 CONTEXT: Any = SimpleNamespace(

@@ -12,9 +12,12 @@ import pytest
 from package import read_template
 from portraitcast.adapters.download import ParameterError, listed_origins
 from portraitcast.domain.account import Account
+from portraitcast.domain.job import TASK_LIFE_SECONDS
 from portraitcast.domain.metrics import UNITS, account_metrics
+from portraitcast.domain.uploads import ASSET_FRESH_SECONDS
 from portraitcast.errors import TryLaterError
 from run import OUTPUTS, function_names
+from storage import FRESH_DAYS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -282,6 +285,38 @@ def test_a_mapping_leaves_others_their_concurrency() -> None:
 @pytest.mark.parametrize("queue", mappings())
 def test_only_failed_messages_of_a_batch_come_again(queue: str) -> None:
     assert mappings()[queue][1]["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
+
+
+# ---------------------------------------------------------------- the work bucket
+
+
+def test_no_asset_expires_before_its_link_is_used() -> None:
+    """Facts are taken for fresh for a while, of an asset that may have been a few days old, by a task that lives a day.
+
+    S3 expires at the midnight after (Amazon S3, "Lifecycle rules: based on an object's age"), never sooner.
+    """
+    rules = RESOURCES["WorkBucket"]["Properties"]["LifecycleConfiguration"]["Rules"]
+    days = {rule["Prefix"]: rule["ExpirationInDays"] for rule in rules}
+    assert days == {"assets/": 30, "parts/": 7}
+    needed = FRESH_DAYS * 86_400 + ASSET_FRESH_SECONDS + TASK_LIFE_SECONDS
+    assert needed + TEMPLATE["Parameters"]["MaxPollSeconds"]["MaxValue"] <= days["assets/"] * 86_400
+
+
+# ---------------------------------------------------------------- what each function carries
+
+
+def test_only_prepare_carries_the_decoders() -> None:
+    shared = TEMPLATE["Globals"]["Function"]["Layers"]
+    assert list(map(referred, shared)) == ["Layer"]
+    others = {name: list(map(referred, p.get("Layers", []))) for name, p in FUNCTION_RESOURCES.items()}
+    assert others == {
+        "SubmitFunction": [],
+        "PrepareFunction": ["MediaLayer"],
+        "StatusFunction": [],
+        "DeliverFunction": [],
+    }
+    carried = (ROOT / "layers" / "portraitcast" / "requirements.txt").read_text("utf-8")
+    assert not re.search(r"^(av|pillow|pi-heif|numpy)==", carried, re.M)
 
 
 # ---------------------------------------------------------------- rights

@@ -178,11 +178,12 @@ def portrait_too_big(key: str, size: int) -> Problem:
 
 def portrait_too_small(key: str, width: int, height: int) -> Problem:
     """``PortraitTooSmall``: enlarging it would show."""
+    least = PORTRAIT_MIN_SIDE
     return Problem(
         code="PortraitTooSmall",
-        message=f"“{name_of(key)}” is {width} by {height} pixels; the shorter side must be at least {PORTRAIT_MIN_SIDE} pixels.",
-        what_to_do=f"Use a larger picture, at least {PORTRAIT_MIN_SIDE} by {PORTRAIT_MIN_SIDE} pixels.",
-        limit=f"{PORTRAIT_MIN_SIDE} px",
+        message=f"“{name_of(key)}” is {width} by {height} pixels; the shorter side must be at least {least} pixels.",
+        what_to_do=f"Use a larger picture, at least {least} by {least} pixels.",
+        limit=f"{least} px",
         measured=f"{min(width, height)} px",
     )
 
