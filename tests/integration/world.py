@@ -408,9 +408,8 @@ class World:
 
         self.timers = Timers(self)
         self.queue = Queue(self.timers, QUEUE)  # type: ignore[arg-type]
-        self.preparing = Preparing(
-            Storage(self.s3, WORK), Answers(self.timers, ANSWERS_QUEUE), UPLOADS, MAX_VOICE_SECONDS
-        )  # type: ignore[arg-type]
+        answers = Answers(self.timers, ANSWERS_QUEUE)  # type: ignore[arg-type]
+        self.preparing = Preparing(Storage(self.s3, WORK), answers, UPLOADS, MAX_VOICE_SECONDS)
         self.uploads, self.results = Uploads(self.s3, UPLOADS), Results(self.s3, RESULTS)
         self.service = DashScope(
             sim.base_url, lambda: sim.account.settings.api_key, connect_timeout=1, read_timeout=call_seconds
