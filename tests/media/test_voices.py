@@ -230,6 +230,7 @@ def test_cut_short_before_its_index(suffix: str, tmp_path: Path) -> None:
     with pytest.raises(RefusedError) as refused:
         read_voice(file, f"x.{suffix}", tmp_path, max_seconds=60)
     assert refused.value.problem.code == "VoiceUnreadable"
+    assert "cut short" in refused.value.problem.message
 
 
 # ---------------------------------------------------------------- refusals
