@@ -1,8 +1,7 @@
 # Everything is installed into .venv/ in this checkout, once; nothing outside it is touched.
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: approve states audit sbom help demo local examples test test-fuzz test-sam test-unit test-media test-integration test-e2e test-page test-chaos chaos storm bench fuzz lint format lock pause resume invoke build deploy clean
-.PHONY: states audit sbom help demo local examples test test-fuzz test-sam test-unit test-media test-integration test-e2e test-page test-chaos chaos storm bench fuzz lint format lock pause resume sam invoke build deploy clean
+.PHONY: approve states audit sbom help demo local examples test test-fuzz test-sam test-unit test-media test-integration test-e2e test-page test-chaos chaos storm bench fuzz lint format lock pause resume sam invoke build deploy clean
 
 # The first Python here that is new enough; or PYTHON=/path/to/python3.12
 ifeq ($(origin PYTHON),undefined)
@@ -124,7 +123,7 @@ audit: ## known vulnerabilities of all locked packages (asks a database on the n
 	    .venv/audit/bin/pip-audit --strict --require-hashes --disable-pip -r $$lock || { \
 	    echo "audit: something was found, or the database could not be asked: see above" >&2; exit 1; }; done
 
-sbom: ## what a deployed function carries: .aws-sam/sbom.json (CycloneDX)
+sbom: ## what deployed functions carry: .aws-sam/sbom.json, sbom-media.json (CycloneDX)
 	$(INSTALL) sbom
 	@.venv/sbom/bin/python local/sbom.py
 

@@ -60,6 +60,7 @@ OUTPUTS = {  # our names (README.md) → the stack's outputs
     "table": "TableName",
     "uploads_queue_url": "UploadsQueueUrl",
     "media_queue_url": "MediaQueueUrl",
+    "answers_queue_url": "AnswersQueueUrl",
     "dead_letter_queue_url": "DeadLetterQueueUrl",
     "api_key_secret_arn": "ApiKeySecretArn",
 }

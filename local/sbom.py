@@ -1,8 +1,9 @@
 """Write what a deployed function carries beside the product's own code, as CycloneDX JSON: ``make sbom``.
 
-The layer's requirements are installed as `sam build` installs them, and cyclonedx-bom reads names, versions and
-licences from what is there. What it can't see is added here: the hashes that the requirements are pinned to, and what
-needs what. The same requirements give the same bytes.
+One bill for each layer: the one of all functions, and the decoders that only prepare has. The layer's requirements are
+installed as `sam build` installs them, and cyclonedx-bom reads names, versions and licences from what is there. What it
+can't see is added here: the hashes that the requirements are pinned to, and what needs what. The same requirements give
+the same bytes. Libraries inside a wheel (FFmpeg, x264) are no packages: layers/media/LICENCES.md names them.
 """
 
 from __future__ import annotations
@@ -21,8 +22,11 @@ from packaging.utils import canonicalize_name
 
 from install import ROOT, InstallError, pip_of, run_quietly
 
-LAYER = ROOT / "layers" / "portraitcast"
-OUT = ROOT / ".aws-sam" / "sbom.json"  # beside what `sam build` makes of the same requirements; ignored by Git
+# Layer → its bill, beside what `sam build` makes of the same requirements; ignored by Git.
+BILLS = {
+    ROOT / "layers" / "portraitcast": ROOT / ".aws-sam" / "sbom.json",
+    ROOT / "layers" / "media": ROOT / ".aws-sam" / "sbom-media.json",
+}
 PINNED = re.compile(r"^(\S+)==(\S+)((?: \\\n +--hash=sha256:[0-9a-f]{64})+)$", re.MULTILINE)
 
 
@@ -105,15 +109,16 @@ def written(requirements: Path, direct: Path, pyproject: Path) -> str:
 
 
 def main() -> int:
-    """Write the SBOM; return the exit code."""
-    try:
-        text = written(LAYER / "requirements.txt", LAYER / "requirements.in", ROOT / "pyproject.toml")
-    except (InstallError, SbomError) as error:
-        print(f"\n{error}", file=sys.stderr)
-        return 1
-    OUT.parent.mkdir(exist_ok=True)
-    OUT.write_text(text)
-    print(f"CycloneDX 1.6, {len(json.loads(text)['components'])} packages: {OUT.relative_to(ROOT)}")
+    """Write the SBOMs; return the exit code."""
+    for layer, out in BILLS.items():
+        try:
+            text = written(layer / "requirements.txt", layer / "requirements.in", ROOT / "pyproject.toml")
+        except (InstallError, SbomError) as error:
+            print(f"\n{layer.name}: {error}", file=sys.stderr)
+            return 1
+        out.parent.mkdir(exist_ok=True)
+        out.write_text(text)
+        print(f"CycloneDX 1.6, {len(json.loads(text)['components'])} packages: {out.relative_to(ROOT)}")
     return 0
 
 

@@ -56,14 +56,8 @@ def open_queue(sqs: Any, name: str) -> tuple[str, str]:
     return queue, arn
 
 
-def variable_of(stack: Any, function: str, name: str) -> str:
-    """Return an environment variable of a function; `stack` has ``outputs`` and ``client``."""
-    configuration = stack.client("lambda").get_function_configuration(FunctionName=stack.outputs["functions"][function])
-    return str(configuration["Environment"]["Variables"][name])
-
-
-def as_record(body: str, receipt: str) -> Message:
-    """Return a message of a queue as Lambda hands it on."""
+def as_record(body: str, receipt: str, queue: str = "uploads") -> Message:
+    """Return a message of a queue (its address, or its name) as Lambda hands it on."""
     return {
         "messageId": "one",
         "receiptHandle": receipt,
@@ -71,6 +65,7 @@ def as_record(body: str, receipt: str) -> Message:
         "attributes": {"ApproximateReceiveCount": "1", "SentTimestamp": "0"},
         "messageAttributes": {},
         "eventSource": "aws:sqs",
+        "eventSourceARN": f"arn:aws:sqs:us-east-1:000000000000:{queue.rpartition('/')[2]}",
     }
 
 
@@ -80,7 +75,7 @@ def take_messages(stack: Any, queue: str) -> list[Message]:
     while messages := sqs.receive_message(QueueUrl=queue, MaxNumberOfMessages=10).get("Messages"):
         for message in messages:
             sqs.delete_message(QueueUrl=queue, ReceiptHandle=message["ReceiptHandle"])
-            taken.append(as_record(message["Body"], message["ReceiptHandle"]))
+            taken.append(as_record(message["Body"], message["ReceiptHandle"], queue))
     return taken
 
 
@@ -89,15 +84,13 @@ def read_uploads(
 ) -> None:
     """Where queues rest: hand submit's orders to prepare, and its answers to submit, until there are no more.
 
-    `prepare` takes a batch of the media queue, `submit` a message. Other messages of the uploads queue are dropped.
+    `prepare` and `submit` take a batch of their queue.
     """
-    media_queue = variable_of(stack, "submit", "MEDIA_QUEUE_URL")
-    while orders := take_messages(stack, media_queue):
+    while orders := take_messages(stack, stack.outputs["media_queue_url"]):
         for order in orders:
             prepare({"Records": [order]})
-        for record in take_messages(stack, stack.outputs["uploads_queue_url"]):
-            if "prepared" in (message := json.loads(record["body"])):
-                submit(message)
+        for answer in take_messages(stack, stack.outputs["answers_queue_url"]):
+            submit({"Records": [answer]})
 
 
 def role_of(stack: Any, function: str) -> str:

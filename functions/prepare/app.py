@@ -35,7 +35,7 @@ def storage() -> Storage:
 @cache
 def preparing() -> Preparing:
     """Put the queue's verb together, once a process."""
-    answers = Answers(boto3.client("sqs", config=AWS), os.environ["UPLOADS_QUEUE_URL"])
+    answers = Answers(boto3.client("sqs", config=AWS), os.environ["ANSWERS_QUEUE_URL"])
     return Preparing(storage(), answers, os.environ["UPLOAD_BUCKET"], float(os.environ["MAX_VOICE_SECONDS"]))
 
 

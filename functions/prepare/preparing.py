@@ -31,8 +31,6 @@ class Upload:
         Its size, as the event said.
     etag
         Which object it is where all versions are ``null``; "" where nobody knows.
-    passed_on_as_is
-        A picture whose pixels may not be touched, since boxes are counted in them.
     """
 
     key: str
@@ -40,7 +38,6 @@ class Upload:
     kind: str
     bytes: int
     etag: str = ""
-    passed_on_as_is: bool = False
 
     @classmethod
     def from_message(cls, body: dict[str, Any]) -> Self:
@@ -54,7 +51,6 @@ class Upload:
             kind=str(asked["kind"]),
             bytes=int(asked["bytes"]),
             etag=str(asked.get("etag", "")),
-            passed_on_as_is=bool(asked.get("passed_on_as_is", False)),
         )
 
 
@@ -66,7 +62,7 @@ class Preparing:
     storage
         Both buckets.
     answers
-        The uploads queue.
+        The answers queue.
     upload_bucket
         Where uploads lie.
     max_seconds
@@ -117,9 +113,7 @@ class Preparing:
             except TooBigError as error:  # bigger than the event said
                 check_bytes(upload.kind, upload.key, error.size)
                 raise
-            made = prepare(
-                file, upload.key, upload.kind, work, max_seconds=self._max_seconds, as_is=upload.passed_on_as_is
-            )
+            made = prepare(file, upload.key, upload.kind, work, max_seconds=self._max_seconds)
             if made.asset and made.file:
                 self._storage.keep(made.asset, made.file)
         return made.facts

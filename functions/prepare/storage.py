@@ -1,4 +1,4 @@
-"""What prepare reads and writes: versions of uploads, objects of the work bucket, messages of the uploads queue.
+"""What prepare reads and writes: versions of uploads, objects of the work bucket, messages of the answers queue.
 
 Each refusal of S3 is sorted once: gone, refused for good, or to be tried again.
 """
@@ -140,14 +140,14 @@ class Storage:
 
 
 class Answers:
-    """The uploads queue, for answers.
+    """The answers queue, of which submit takes nothing but answers.
 
     Parameters
     ----------
     client
         boto3's.
     url
-        Of the uploads queue.
+        Of the answers queue.
     """
 
     def __init__(self, client: SQSClient, url: str) -> None:

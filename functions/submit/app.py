@@ -12,11 +12,13 @@ from aws_lambda_powertools.utilities.batch import BatchProcessor, EventType
 
 from portraitcast.bootstrap.submit import SubmitWorkflows, from_environment
 from portraitcast.errors import PortraitcastError, TryLaterError
-from portraitcast.workflows.submit import Received
+from portraitcast.workflows.submit import Origin, Received
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
     from aws_lambda_powertools.utilities.typing import LambdaContext
+
+    from portraitcast.adapters.queues import Queue
 
 logger = Logger(service="portraitcast")  # the name that the package's own loggers have
 metrics = Metrics()
@@ -35,7 +37,7 @@ def workflows() -> SubmitWorkflows:
 @metrics.log_metrics
 @logger.inject_lambda_context(clear_state=True)
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    """Handle a batch of the uploads queue, or one message (S3's events as S3 itself would send them); then dispatch."""
+    """Handle a batch of a queue, or one message (S3's events as S3 itself would send them); then dispatch."""
     records = event.get("Records", [])
     if not (records and records[0].get("eventSource") == "aws:sqs"):
         message = Received(event, time.time())
@@ -51,29 +53,31 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
 
 
 def handle(record: SQSRecord, lambda_context: LambdaContext) -> bool:
-    """Handle one message of the queue; True when dispatching is to follow.
+    """Handle one message of a queue; True when dispatching is to follow.
 
     What goes wrong is logged here: the batch processor does it at debug level.
     """
     about: dict[str, str] = {}
+    answers = workflows().answers_queue.is_source(record.event_source_arn)
     try:
-        message = Received.from_text(record.body, float(record.attributes.sent_timestamp) / 1000)
+        sent_at = float(record.attributes.sent_timestamp) / 1000
+        message = Received.from_text(record.body, sent_at, Origin.ANSWERS if answers else Origin.UPLOADS)
         about = message.about
         workflows().submit.handle(message, ends_at(lambda_context))
     except Exception as error:
         logger.exception("a message could not be handled", extra={**about, "detail": record.body[:1000]})
         if isinstance(error, TryLaterError):
-            give_again(record)
+            give_again(workflows().answers_queue if answers else workflows().queue, record)
         raise
     return message.asks_to_dispatch
 
 
-def give_again(record: SQSRecord) -> None:
+def give_again(queue: Queue, record: SQSRecord) -> None:
     """Let a message come again soon, later each time."""
     received = int(record.attributes.approximate_receive_count)
     after = AGAIN_AFTER[min(received, len(AGAIN_AFTER)) - 1]
     try:
-        workflows().queue.give_again(record.receipt_handle, after=after)
+        queue.give_again(record.receipt_handle, after=after)
     except PortraitcastError:
         logger.warning("a message comes again only after the queue's timeout")
 

@@ -187,7 +187,7 @@ def measure() -> Section:
             (
                 "Not of a job but of a stack, a month: the secret (USD 0.40), alarms (0.10 each), custom "
                 "metrics (0.30 each "
-                "while they are written), the queue's polling (about USD 0.26), the sweeps (8,640 invocations: "
+                "while they are written), the three queues' polling (about USD 0.78), the sweeps (8,640 invocations: "
                 "USD 0.02)."
             ),
         ],

@@ -61,10 +61,10 @@ class Point:
 
 @dataclass(frozen=True)
 class Times:
-    """A function's timeout, s, and what is set of the queue that invokes it."""
+    """A function's timeout, s, and what is set of the queues that invoke it, by their addresses."""
 
     timeout: int
-    queue: dict[str, str]
+    queues: dict[str, dict[str, str]]
 
 
 def portrait_of(folder: str) -> bytes:
@@ -205,8 +205,11 @@ class Hurt:
         usual = {name: self._times(name) for name in SHORT_TIMEOUTS}
         (self._folder / "constants.json").write_text(json.dumps(SHORT_TIMES), "utf-8")
         for name, seconds in SHORT_TIMEOUTS.items():
-            often = json.loads(usual[name].queue["RedrivePolicy"]) | {"maxReceiveCount": RECEIVED_AT_MOST}
-            self._set(name, Times(seconds, {"VisibilityTimeout": str(seconds), "RedrivePolicy": json.dumps(often)}))
+            short = {}
+            for queue, found in usual[name].queues.items():
+                often = json.loads(found["RedrivePolicy"]) | {"maxReceiveCount": RECEIVED_AT_MOST}
+                short[queue] = {"VisibilityTimeout": str(seconds), "RedrivePolicy": json.dumps(often)}
+            self._set(name, Times(seconds, short))
         self.start_anew()  # constants are read at a function's start
         try:
             yield
@@ -217,21 +220,27 @@ class Hurt:
                 self._set(name, times)
             self.start_anew()
 
-    def _queue_of(self, function: str) -> str:
-        """Return the address of the queue that invokes a function."""
+    def _queues_of(self, function: str) -> list[str]:
+        """Return the addresses of the queues that invoke a function."""
         name = self.outputs["functions"][function]
-        (mapping,) = self._lambda.list_event_source_mappings(FunctionName=name)["EventSourceMappings"]
-        url: str = self._sqs.get_queue_url(QueueName=mapping["EventSourceArn"].rpartition(":")[2])["QueueUrl"]
-        return url
+        mappings = self._lambda.list_event_source_mappings(FunctionName=name)["EventSourceMappings"]
+        return [self._url(mapping["EventSourceArn"]) for mapping in mappings]
+
+    def _url(self, arn: str) -> str:
+        return str(self._sqs.get_queue_url(QueueName=arn.rpartition(":")[2])["QueueUrl"])
+
+    def _attributes(self, queue: str) -> dict[str, str]:
+        names = ["VisibilityTimeout", "RedrivePolicy"]
+        return dict(self._sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=names)["Attributes"])
 
     def _times(self, function: str) -> Times:
-        names = ["VisibilityTimeout", "RedrivePolicy"]
-        queue = self._sqs.get_queue_attributes(QueueUrl=self._queue_of(function), AttributeNames=names)["Attributes"]
         name = self.outputs["functions"][function]
-        return Times(self._lambda.get_function_configuration(FunctionName=name)["Timeout"], queue)
+        timeout = self._lambda.get_function_configuration(FunctionName=name)["Timeout"]
+        return Times(timeout, {queue: self._attributes(queue) for queue in self._queues_of(function)})
 
     def _set(self, function: str, times: Times) -> None:
-        self._sqs.set_queue_attributes(QueueUrl=self._queue_of(function), Attributes=times.queue)
+        for queue, attributes in times.queues.items():
+            self._sqs.set_queue_attributes(QueueUrl=queue, Attributes=attributes)
         name = self.outputs["functions"][function]
         self._lambda.update_function_configuration(FunctionName=name, Timeout=times.timeout)
 
@@ -289,10 +298,13 @@ class Hurt:
         return not any(map(_is_unsettled, self.items()))
 
     def dead_letters(self) -> list[str]:
-        """Take what lies in the dead-letter queue."""
-        url = self.outputs["dead_letter_queue_url"]
-        answer = self._sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10, VisibilityTimeout=0)
-        return [message["Body"] for message in answer.get("Messages", [])]
+        """Take what lies among the dead letters of the queues that invoke functions."""
+        found = []
+        for queue in (queue for function in SHORT_TIMEOUTS for queue in self._queues_of(function)):
+            dead = self._url(json.loads(self._attributes(queue)["RedrivePolicy"])["deadLetterTargetArn"])
+            answer = self._sqs.receive_message(QueueUrl=dead, MaxNumberOfMessages=10, VisibilityTimeout=0)
+            found += [message["Body"] for message in answer.get("Messages", [])]
+        return found
 
     def is_monitored(self) -> bool:
         """Say whether an execution runs."""

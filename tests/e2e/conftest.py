@@ -19,7 +19,7 @@ import pytest
 from makers import face, new_folder, voice
 from xdist.scheduler import LoadScopeScheduling
 
-from stacks import SHORT_WAITS, deployed, open_queue, own_folder, variable_of
+from stacks import SHORT_WAITS, deployed, open_queue, own_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -46,6 +46,7 @@ SECOND_HALF = {
     "test_secrets.py",
     "test_settings_files.py",
 }
+QUEUES = ("uploads", "media", "answers")
 GUARD_SECONDS = 60.0  # against hanging only: what is waited for comes within a few seconds on two idle cores
 
 
@@ -176,7 +177,6 @@ class Stack:
         self.run, self.simulator = run, simulator
         self.outputs = run.outputs
         self.s3, self._sqs = run.client("s3"), run.client("sqs")
-        self.media_queue_url = variable_of(self, "submit", "MEDIA_QUEUE_URL")
         self.events = Events(run)
         self.notices = Notices(run, "notices", run.outputs["topic_arn"])
         self.operators = Notices(run, "operators", run.outputs["operator_topic_arn"])
@@ -253,11 +253,11 @@ class Stack:
         self.until(self.is_drained, f"{message} is handled")
 
     def is_drained(self) -> bool:
-        """Whether no message of the two queues waits to be handled or is being handled; timers may still come.
+        """Whether no message of the queues waits to be handled or is being handled; timers may still come.
 
-        One queue's messages become the other's, so each is asked twice.
+        One queue's messages become the next one's, so each is asked twice.
         """
-        return all(map(self._is_empty, [self.outputs["uploads_queue_url"], self.media_queue_url] * 2))
+        return all(map(self._is_empty, [self.outputs[f"{name}_queue_url"] for name in QUEUES] * 2))
 
     def _is_empty(self, queue: str) -> bool:
         names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]

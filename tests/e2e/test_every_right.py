@@ -13,6 +13,7 @@ import itertools
 import json
 import uuid
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -32,7 +33,6 @@ from stacks import (
     read_uploads,
     role_of,
     take_messages,
-    variable_of,
 )
 
 if TYPE_CHECKING:
@@ -105,7 +105,6 @@ class Bench:
         lambdas = run.client("lambda")
         for mapping in lambdas.list_event_source_mappings()["EventSourceMappings"]:
             lambdas.update_event_source_mapping(UUID=mapping["UUID"], Enabled=False)
-        self._media_queue = variable_of(self, "submit", "MEDIA_QUEUE_URL")
 
     @property
     def name(self) -> str:
@@ -120,8 +119,8 @@ class Bench:
         self.folder = new_folder()
         self.simulator.clear_faults()
         self.simulator.trouble("ok")
-        for queue in (self.outputs["uploads_queue_url"], self._media_queue):
-            take_messages(self, queue)
+        for queue in ("uploads", "media", "answers"):
+            take_messages(self, self.outputs[f"{queue}_queue_url"])
         client, table = self.client("dynamodb"), self.outputs["table"]
         for page in client.get_paginator("scan").paginate(TableName=table):
             for item in page["Items"]:
@@ -168,25 +167,24 @@ class Bench:
 
     def prepare(self) -> None:
         """Let prepare read what submit has it read, and submit take the answers; raise `Broken` if one fails."""
-        read_uploads(self, self._read, lambda message: self.invoke("submit", message))
+        read_uploads(self, partial(self._batch, "prepare"), partial(self._batch, "submit"))
 
-    def _read(self, batch: dict[str, Any]) -> None:
-        if (answer := self.invoke("prepare", batch))["batchItemFailures"]:
-            raise Broken(f"prepare: {answer}")
+    def _batch(self, function: str, batch: dict[str, Any]) -> None:
+        if (answer := self.invoke(function, batch))["batchItemFailures"]:
+            raise Broken(f"{function}: {answer}")
 
     def answer(self) -> dict[str, Any]:
         """Return what prepare has answered."""
-        for record in take_messages(self, self.outputs["uploads_queue_url"]):
-            if "prepared" in (message := json.loads(record["body"])):
-                return dict(message["prepared"])
+        for record in take_messages(self, self.outputs["answers_queue_url"]):
+            return dict(json.loads(record["body"])["prepared"])
         raise Broken("prepare did not answer")
 
-    def receive(self) -> str:
-        """Receive a message of the uploads queue as Lambda's poller does; return its receipt handle."""
-        sqs, queue = self.client("sqs"), self.outputs["uploads_queue_url"]
-        sqs.send_message(QueueUrl=queue, MessageBody='{"wake": true}')
-        (message,) = sqs.receive_message(QueueUrl=queue, WaitTimeSeconds=20)["Messages"]
-        return str(message["ReceiptHandle"])
+    def receive(self, queue: str, message: dict[str, Any]) -> dict[str, Any]:
+        """Send a message and receive it as Lambda's poller does: nobody else sees it for a while."""
+        sqs, url = self.client("sqs"), self.outputs[f"{queue}_queue_url"]
+        sqs.send_message(QueueUrl=url, MessageBody=json.dumps(message))
+        (received,) = sqs.receive_message(QueueUrl=url, WaitTimeSeconds=20)["Messages"]
+        return as_record(received["Body"], received["ReceiptHandle"], url)
 
     def put(self, key: str, content: bytes) -> dict[str, Any]:
         """Put a file into the upload bucket; return S3's record of it."""
@@ -350,13 +348,22 @@ def find_the_execution_again(bench: Bench) -> None:
     bench.invoke("submit", {"reconcile": bench.job})
 
 
-def have_a_message_again(bench: Bench) -> None:
+def have_a_message_again(bench: Bench, queue: str, message: dict[str, Any]) -> None:
     """A message that can't be handled now comes again soon, not after the queue's whole timeout."""
-    record = as_record(json.dumps({"reconcile": bench.job}), bench.receive())
+    record = bench.receive(queue, message)
     with changed_policy(bench, "submit", "Jobs", lambda _: []):
         answer, log = bench.run("submit", {"Records": [record]})
     if not answer["batchItemFailures"] or "only after the queue's timeout" in log:
         raise Broken(f"{answer}\n{log}")
+
+
+def have_an_order_again(bench: Bench) -> None:
+    have_a_message_again(bench, "uploads", {"reconcile": bench.job})
+
+
+def have_an_answer_again(bench: Bench) -> None:
+    gone = {"key": f"{bench.name}.wav", "version": "v", "etag": "", "gone": True}
+    have_a_message_again(bench, "answers", {"prepared": gone})
 
 
 def poll(bench: Bench) -> None:
@@ -412,7 +419,8 @@ def explain_a_broken_execution(bench: Bench) -> None:
 # What needs each right: by statement, or by statement and action, or by statement, action and resource.
 NEEDED_FOR: dict[str, Callable[[Bench], None]] = {
     "submit-UploadsQueue-sqs:SendMessage": serve_a_folder,
-    "submit-UploadsQueue-sqs:ChangeMessageVisibility": have_a_message_again,
+    "submit-UploadsQueue-sqs:ChangeMessageVisibility": have_an_order_again,
+    "submit-AnswersQueue-sqs:ChangeMessageVisibility": have_an_answer_again,
     "submit-ReadUploads-s3:GetObject-": see_a_deletion,
     "submit-ReadUploads-s3:GetObjectVersion": read_settings,
     "submit-HavePrepared": send,
@@ -454,6 +462,9 @@ NOT_ENFORCED = {
     "UploadsQueue-sqs:DeleteMessage": "Lambda's poller",
     "UploadsQueue-sqs:GetQueueAttributes": "Lambda's poller",
     "MediaQueue": "Lambda's poller",
+    "AnswersQueue-sqs:ReceiveMessage": "Lambda's poller",
+    "AnswersQueue-sqs:DeleteMessage": "Lambda's poller",
+    "AnswersQueue-sqs:GetQueueAttributes": "Lambda's poller",
     "MissingReadsAs404": "without it S3 answers 403 for a missing key, the engine 404 all the same",
     "MissingResultsReadAs404": "without it S3 answers 403 for a missing key, the engine 404 all the same",
     "Wake-sqs:SendMessage-1": "Lambda sends there what deliver could not take from its rule",
@@ -509,9 +520,19 @@ OPEN = {
 # A call for each right: what it may do, said once more and apart from template.yaml.
 CALLS: dict[str, tuple[set[str], Callable[..., object]]] = {
     "send to the uploads queue": (
-        {"submit", "prepare", "deliver"},
+        {"submit", "deliver"},
         lambda c, o: c("sqs").send_message(QueueUrl=o["uploads_queue_url"], MessageBody='{"wake": true}'),
     ),
+    "send to the answers queue": (
+        {"prepare"},
+        lambda c, o: c("sqs").send_message(QueueUrl=o["answers_queue_url"], MessageBody='{"wake": true}'),
+    ),
+    "read the answers queue": ({"submit"}, lambda c, o: c("sqs").receive_message(QueueUrl=o["answers_queue_url"])),
+    "send to the media queue": (
+        {"submit"},
+        lambda c, o: c("sqs").send_message(QueueUrl=o["media_queue_url"], MessageBody="{}"),
+    ),
+    "read the media queue": ({"prepare"}, lambda c, o: c("sqs").receive_message(QueueUrl=o["media_queue_url"])),
     "read the uploads queue": ({"submit"}, lambda c, o: c("sqs").receive_message(QueueUrl=o["uploads_queue_url"])),
     "send to the dead letters of uploads": (
         set(),
@@ -640,13 +661,15 @@ def test_no_action_is_a_pattern(function: str) -> None:
     assert not [right for right in RIGHTS if right.function == function and "*" in right.action]
 
 
-def test_submit_has_what_lambdas_poller_needs_on_the_queue_that_calls_it() -> None:
-    queue = TEMPLATE["SubmitFunction"]["Properties"]["Events"]["Uploads"]["Properties"]["Queue"]
+@pytest.mark.parametrize(
+    ("function", "event"), [("submit", "Uploads"), ("submit", "Answers"), ("prepare", "Media")], ids=str
+)
+def test_a_function_has_what_lambdas_poller_needs_on_its_queue(function: str, event: str) -> None:
+    queue = TEMPLATE[f"{function.title()}Function"]["Properties"]["Events"][event]["Properties"]["Queue"]
 
-    assert of("submit", "UploadsQueue")["Resource"] == queue
-    assert {"sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes"} < set(
-        of("submit", "UploadsQueue")["Action"]
-    )
+    may = of(function, f"{event}Queue")
+    assert may["Resource"] == queue
+    assert {"sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes"} <= set(may["Action"])
 
 
 def test_deliver_may_send_to_the_dead_letters_because_lambda_sends_there_in_its_name() -> None:

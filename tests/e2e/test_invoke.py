@@ -298,7 +298,9 @@ def test_pause_stops_new_videos_and_resume_starts_them(
 def nobody_reads_the_queue(stack: Stack, *functions: str) -> Iterator[None]:
     """Let messages lie in the queues of functions meanwhile: what happens comes of direct invocations."""
     client, found = stack.client("lambda"), [stack.outputs["functions"][name] for name in functions]
-    mappings = [client.list_event_source_mappings(FunctionName=name)["EventSourceMappings"][0] for name in found]
+    mappings = [
+        each for name in found for each in client.list_event_source_mappings(FunctionName=name)["EventSourceMappings"]
+    ]
     for mapping in mappings:
         client.update_event_source_mapping(UUID=mapping["UUID"], Enabled=False)
     try:
@@ -310,16 +312,13 @@ def nobody_reads_the_queue(stack: Stack, *functions: str) -> Iterator[None]:
 
 
 def hand_on_what_is_prepared(stack: Stack) -> None:
-    """Take answers of prepare out of the uploads queue and hand them to submit, until the job is queued."""
-    sqs, queue = stack.client("sqs"), stack.outputs["uploads_queue_url"]
+    """Take answers of prepare out of their queue and hand them to submit, until the job is queued."""
+    sqs, queue = stack.client("sqs"), stack.outputs["answers_queue_url"]
 
     def queued() -> bool:
         for message in sqs.receive_message(QueueUrl=queue, WaitTimeSeconds=1).get("Messages", []):
             sqs.delete_message(QueueUrl=queue, ReceiptHandle=message["ReceiptHandle"])
-            if "prepared" in (body := json.loads(message["Body"])):
-                invoke(stack, "submit-prepared", body)
-            else:  # a timer: it comes when the queue is read again
-                sqs.send_message(QueueUrl=queue, MessageBody=message["Body"], DelaySeconds=10)
+            invoke(stack, "submit-prepared", json.loads(message["Body"]))
         return stack.report(NAME)["status"] == "queued"
 
     stack.until(queued, "the job is queued")
@@ -373,7 +372,7 @@ def test_prepare_reads_a_portrait(stack: Stack, acme: Acme, seeds: Iterator[int]
 
 
 def test_submit_keeps_what_prepare_has_found(stack: Stack, acme: Acme, seeds: Iterator[int]) -> None:
-    """What the example says is believed, whatever lies there: only prepare can send to the queue."""
+    """What the example says is believed, whatever lies there: only prepare can send to its queue."""
     before = acme.revision()
     acme.put("line-01.mp3", mp3(next(seeds)))
     with nobody_reads_the_queue(stack, "prepare"):

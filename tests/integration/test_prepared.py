@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from world import REFUSED, Died, World, portrait, sha256, voice
+from world import REFUSED, Died, World, named, portrait, sha256, voice
 
+from portraitcast.workflows.submit import Origin
 from preparing import DEATHS_MAX
 
 if TYPE_CHECKING:
@@ -128,8 +129,9 @@ def test_same_bytes_are_not_read_again(world: World) -> None:
 def test_a_repeated_answer_changes_nothing(world: World) -> None:
     before = end(world, "done")
     for answer in answers(world) * 2:
-        world.post(answer)
+        world.post(answer, origin=Origin.ANSWERS)
     world.run()
+    assert world.dead == []
     assert (world.its_report("a"), world.new_events(), len(world.tasks())) == (before, [], 1)
 
 
@@ -145,9 +147,46 @@ def test_an_answer_about_a_replaced_version(world: World) -> None:
     world.run()
     assert world.status("a") == "done"
     before = world.its_report("a")
-    world.post(next(answer for answer in answers(world) if "problem" in answer["prepared"]))
+    problem = next(answer for answer in answers(world) if "problem" in answer["prepared"])
+    world.post(problem, origin=Origin.ANSWERS)
     world.run()
+    assert world.dead == []
     assert (world.its_report("a"), len(world.tasks())) == (before, 1)
+
+
+def test_what_was_read_is_not_rewritten(world: World) -> None:
+    """Who takes prepare over may lie about files that are being read, not about those that are known."""
+    world.drop("a.wav", voice())
+    world.run(1)
+    (answer,) = answers(world)
+    known = world.table.upload(named("a.wav"))
+    false = {"facts": answer["prepared"]["facts"] | {"seconds": 1.5, "sha256": "0" * 64}}
+    for said in (false, {"problem": {"code": "VoiceSilent", "message": "No.", "what_to_do": "No."}}):
+        about = {name: answer["prepared"][name] for name in ("key", "version", "etag")}
+        world.post({"prepared": about | said}, origin=Origin.ANSWERS)
+    world.run(1)
+    assert (world.table.upload(named("a.wav")), world.dead) == (known, [])
+
+
+def test_voice_and_portrait_are_read_at_once(world: World) -> None:
+    """Both orders go out before either is answered."""
+    media = MediaQueue(world)
+    world.drop_pair("a")
+    world.run(1)
+    assert sorted(media.keys) == ["a.png", "a.wav"]
+    media.let_go()
+    world.run()
+    assert world.status("a") == "done"
+
+
+def test_a_pair_with_two_faults(world: World) -> None:
+    """It is refused once, and both are named."""
+    world.drop("a.wav", b"no sound")
+    world.drop("a.png", b"no picture")
+    world.run()
+    report = world.its_report("a")
+    assert [error["code"] for error in report["errors"]] == ["VoiceUnreadable", "PortraitUnreadable"]
+    assert [event["status"] for event in world.new_events()].count("rejected") == 1
 
 
 def test_an_answer_about_a_deleted_file(world: World) -> None:

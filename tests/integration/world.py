@@ -52,7 +52,7 @@ from portraitcast.workflows.deliver import EndedExecution
 from portraitcast.workflows.evaluate import QuietPeriods
 from portraitcast.workflows.monitor import PollBounds
 from portraitcast.workflows.poll import Poll
-from portraitcast.workflows.submit import Received
+from portraitcast.workflows.submit import Origin, Received
 from portraitcast_media import child
 from preparing import Preparing
 from preparing import Upload as PreparedUpload
@@ -68,7 +68,8 @@ if TYPE_CHECKING:
 REGION = "eu-central-1"
 TEMPLATE = Path(__file__).parents[2] / "template.yaml"
 TABLE = "jobs"
-UPLOADS, RESULTS, WORK, QUEUE, MEDIA_QUEUE = "uploads", "results", "work", "uploads-queue", "media-queue"
+UPLOADS, RESULTS, WORK = "uploads", "results", "work"
+QUEUE, MEDIA_QUEUE, ANSWERS_QUEUE = "uploads-queue", "media-queue", "answers-queue"
 MAX_VOICE_SECONDS = 600.0
 BUS = "jobs-bus"
 THE_EVENT = (BUS, "portraitcast", "Job State Changed")
@@ -351,6 +352,9 @@ class Timers:
         if QueueUrl == MEDIA_QUEUE:
             self._world.have_prepared(json.loads(MessageBody), after=DelaySeconds)
             return
+        if QueueUrl == ANSWERS_QUEUE:
+            self._world.post(json.loads(MessageBody), after=DelaySeconds, origin=Origin.ANSWERS)
+            return
         assert QueueUrl == QUEUE
         message = json.loads(MessageBody)
         self.sent.append({name: value for name, value in message.items() if name != "hops"})
@@ -410,7 +414,8 @@ class World:
 
         self.timers = Timers(self)
         self.queue = Queue(self.timers, QUEUE)  # type: ignore[arg-type]
-        self.preparing = Preparing(Storage(self.s3, WORK), Answers(self.timers, QUEUE), UPLOADS, MAX_VOICE_SECONDS)  # type: ignore[arg-type]
+        answers = Answers(self.timers, ANSWERS_QUEUE)  # type: ignore[arg-type]
+        self.preparing = Preparing(Storage(self.s3, WORK), answers, UPLOADS, MAX_VOICE_SECONDS)
         self.uploads, self.results = Uploads(self.s3, UPLOADS), Results(self.s3, RESULTS)
         self.service = DashScope(
             sim.base_url, lambda: sim.account.settings.api_key, connect_timeout=1, read_timeout=call_seconds
@@ -438,6 +443,7 @@ class World:
                 service=self.service,
                 queue=self.queue,
                 media_queue=Queue(self.timers, MEDIA_QUEUE),  # type: ignore[arg-type]
+                answers_queue=Queue(self.timers, ANSWERS_QUEUE),  # type: ignore[arg-type]
                 executions=self.executions,
                 notifications=self.notifications,
                 meter=meter,
@@ -503,9 +509,9 @@ class World:
         """Let time pass until so many seconds before the provider's next day begins; a negative number is after it."""
         self.advance(-(self.clock() + 8 * 3600) % 86_400 - before)
 
-    def post(self, message: Message, *, after: float = 0.0) -> None:
-        """Put a message into the uploads queue."""
-        self._push(self.clock() + after, "message", (message, 0, self.clock(), self._chain))
+    def post(self, message: Message, *, after: float = 0.0, origin: Origin = Origin.UPLOADS) -> None:
+        """Put a message into one of submit's queues."""
+        self._push(self.clock() + after, "message", (message, origin, 0, self.clock(), self._chain))
 
     def _push(self, due: float, kind: str, what: Any) -> None:
         heapq.heappush(self._due, (due, next(self._order), kind, what))
@@ -541,7 +547,7 @@ class World:
         """Dispatch now, as every message makes submit do."""
         self.submit.dispatch(self.clock() + SUBMIT_SECONDS)
 
-    def _message(self, message: Message, receives: int, sent_at: float, chain: int = 0) -> None:
+    def _message(self, message: Message, origin: Origin, receives: int, sent_at: float, chain: int = 0) -> None:
         """Have submit handle a message, unless Lambda stops the chain that led to it.
 
         After 16 invocations in one chain, however long its messages were delayed (AWS Lambda, "Use Lambda recursive
@@ -554,20 +560,20 @@ class World:
         self._chain = chain + 1
         self.handled.append(message)
         self.function_ends_at = self.clock() + SUBMIT_SECONDS
-        received = Received.from_text(json.dumps(message), sent_at)
+        received = Received.from_text(json.dumps(message), sent_at, origin)
         try:
             self.submit.handle(received, self.function_ends_at)
         except self.expected:
-            self._give_again(message, receives, sent_at)
+            self._give_again(message, origin, receives, sent_at)
         except Died:
-            self._give_again(message, receives, sent_at)
+            self._give_again(message, origin, receives, sent_at)
             return
         if not received.asks_to_dispatch:
             return
         try:
             self.submit.dispatch(self.function_ends_at)
         except Died:  # before Lambda could say that the message was handled
-            self._give_again(message, receives, sent_at)
+            self._give_again(message, origin, receives, sent_at)
 
     def have_prepared(self, message: Message, *, after: float = 0.0, receives: int = 1) -> None:
         """Put a message into the media queue."""
@@ -584,11 +590,11 @@ class World:
             else:
                 self.dead.append(message)
 
-    def _give_again(self, message: Message, receives: int, sent_at: float) -> None:
+    def _give_again(self, message: Message, origin: Origin, receives: int, sent_at: float) -> None:
         if receives + 1 >= RECEIVES:
             self.dead.append(message)
         else:
-            self._push(self.clock() + VISIBILITY, "message", (message, receives + 1, sent_at, self._chain - 1))
+            self._push(self.clock() + VISIBILITY, "message", (message, origin, receives + 1, sent_at, self._chain - 1))
 
     # ------------------------------------------------------------------ what Step Functions does
     def _executions(self) -> list[Any]:

@@ -23,11 +23,11 @@ FIXTURES = Path(__file__).parent / "fixtures"
 SUFFIXES = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp", "TIFF": "tiff", "AVIF": "avif", "BMP": "bmp", "GIF": "gif"}
 
 
-def read(content: bytes, name: str, work: Path, **more: Any) -> tuple[Picture, Image.Image | None]:
+def read(content: bytes, name: str, work: Path) -> tuple[Picture, Image.Image | None]:
     """Return the facts, and the asset as a picture; it must be a plain JPEG of the sides that the facts name."""
     file = work / "upload"
     file.write_bytes(content)
-    picture, made = read_picture(file, f"acme/{name}", work, **more)
+    picture, made = read_picture(file, f"acme/{name}", work)
     assert file.read_bytes() == content
     assert picture.sha256 == hashlib.sha256(content).hexdigest()
     assert (picture.asset is None) == (made is None)
@@ -52,9 +52,9 @@ def saved(image: Image.Image, form: str, **options: Any) -> bytes:
     return made.getvalue()
 
 
-def refused(content: bytes, name: str, work: Path, **more: Any) -> str:
+def refused(content: bytes, name: str, work: Path) -> str:
     with pytest.raises(RefusedError) as error:
-        read(content, name, work, **more)
+        read(content, name, work)
     problem = error.value.problem
     assert problem.limit
     assert problem.measured
@@ -291,19 +291,6 @@ def test_no_size_fits(tmp_path: Path) -> None:
 
 def test_scale_is_one_in_between() -> None:
     assert [scale_for(side, 4096, "a") for side in (400, 1000, 4096)] == [1, 1, 1]
-
-
-# ---------------------------------------------------------------- as it is, or not at all
-
-
-def test_boxes_are_pixels_of_that_very_file(tmp_path: Path) -> None:
-    image, exif = turned(marked(), 6)
-    assert refused(saved(image, "JPEG", exif=exif), "a.jpg", tmp_path, as_is=True) == "PortraitUnfit"
-    assert refused((FIXTURES / "turn1.heic").read_bytes(), "a.heic", tmp_path, as_is=True) == "PortraitUnfit"
-    assert refused(saved(Image.new("RGB", (399, 500)), "PNG"), "a.png", tmp_path, as_is=True) == "PortraitTooSmall"
-    assert refused(saved(Image.new("RGB", (7001, 500)), "PNG"), "a.png", tmp_path, as_is=True) == "PortraitUnfit"
-    picture, _ = read(saved(marked(5000, 4000), "JPEG"), "a.jpg", tmp_path, as_is=True)
-    assert (picture.plain, picture.asset) == (True, None)
 
 
 # ---------------------------------------------------------------- damaged

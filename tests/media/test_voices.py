@@ -20,38 +20,41 @@ from portraitcast_media.voices import lower_rate, pauses_of, read_voice
 FIXTURES = Path(__file__).parent / "fixtures"
 SECONDS = 2.5
 
+RATES = (8000, 16000, 44100, 48000)
+OPUS = (8000, 16000, 48000)  # it knows no 44,100
+HIGH = (44100, 48000)  # where a frame more or less, which FFmpeg's own files have at their end, is below 0.1 s
 # suffix: (container, codec, rates that it has, options, kind in the report)
 KINDS = {
-    "mp3": ("mp3", "libmp3lame", (8000, 16000, 44100, 48000), {}, "mp3"),
-    "wav": ("wav", "pcm_s16le", (8000, 16000, 44100, 48000), {}, "wav"),
-    "24.wav": ("wav", "pcm_s24le", (16000, 48000), {}, "wav"),
-    "float.wav": ("wav", "pcm_f32le", (16000, 48000), {}, "wav"),
-    "mulaw.wav": ("wav", "pcm_mulaw", (8000, 16000), {}, "wav"),
-    "alaw.wav": ("wav", "pcm_alaw", (8000,), {}, "wav"),
-    "adpcm.wav": ("wav", "adpcm_ima_wav", (16000, 44100), {}, "wav"),
-    "m4a": ("ipod", "aac", (8000, 16000, 44100, 48000), {}, "m4a"),
-    "m4b": ("ipod", "aac", (44100,), {}, "m4a"),
-    "fast.m4a": ("ipod", "aac", (44100,), {"movflags": "faststart"}, "m4a"),
-    "alac.m4a": ("ipod", "alac", (44100, 48000), {}, "m4a"),
-    "mp4": ("mp4", "aac", (44100,), {}, "m4a"),
-    "part.mp4": ("mp4", "aac", (44100,), {"movflags": "frag_keyframe+empty_moov"}, "m4a"),
-    "mov": ("mov", "pcm_s16le", (44100, 48000), {}, "m4a"),
-    "3gp": ("3gp", "aac", (16000, 44100), {}, "m4a"),
-    "aac": ("adts", "aac", (8000, 16000, 44100, 48000), {}, "aac"),
-    "ogg": ("ogg", "libopus", (8000, 16000, 48000), {}, "ogg"),
-    "opus": ("ogg", "libopus", (16000, 48000), {}, "ogg"),
-    "oga": ("ogg", "flac", (16000, 44100), {}, "ogg"),
-    "flac": ("flac", "flac", (8000, 16000, 44100, 48000), {}, "flac"),
-    "wma": ("asf", "wmav2", (16000, 44100), {}, "wma"),
-    "aiff": ("aiff", "pcm_s16be", (8000, 16000, 44100, 48000), {}, "aiff"),
-    "aif": ("aiff", "pcm_s16be", (44100,), {}, "aiff"),
-    "aifc": ("aiff", "pcm_mulaw", (8000,), {}, "aiff"),
-    "caf": ("caf", "pcm_s16be", (44100,), {}, "caf"),
-    "alac.caf": ("caf", "alac", (44100,), {}, "caf"),
-    "webm": ("webm", "libopus", (16000, 48000), {}, "webm"),
-    "weba": ("webm", "libopus", (48000,), {}, "webm"),
-    "mka": ("matroska", "flac", (16000, 44100), {}, "webm"),
-    "live.webm": ("webm", "libopus", (48000,), {"live": "1"}, "webm"),
+    "mp3": ("mp3", "libmp3lame", RATES, {}, "mp3"),
+    "wav": ("wav", "pcm_s16le", RATES, {}, "wav"),
+    "24.wav": ("wav", "pcm_s24le", RATES, {}, "wav"),
+    "float.wav": ("wav", "pcm_f32le", RATES, {}, "wav"),
+    "mulaw.wav": ("wav", "pcm_mulaw", RATES, {}, "wav"),
+    "alaw.wav": ("wav", "pcm_alaw", RATES, {}, "wav"),
+    "adpcm.wav": ("wav", "adpcm_ima_wav", RATES, {}, "wav"),
+    "m4a": ("ipod", "aac", RATES, {}, "m4a"),
+    "m4b": ("ipod", "aac", RATES, {}, "m4a"),
+    "fast.m4a": ("ipod", "aac", RATES, {"movflags": "faststart"}, "m4a"),
+    "alac.m4a": ("ipod", "alac", RATES, {}, "m4a"),
+    "mp4": ("mp4", "aac", RATES, {}, "m4a"),
+    "part.mp4": ("mp4", "aac", HIGH, {"movflags": "frag_keyframe+empty_moov"}, "m4a"),
+    "mov": ("mov", "pcm_s16le", RATES, {}, "m4a"),
+    "3gp": ("3gp", "aac", RATES, {}, "m4a"),
+    "aac": ("adts", "aac", RATES, {}, "aac"),
+    "ogg": ("ogg", "libopus", OPUS, {}, "ogg"),
+    "opus": ("ogg", "libopus", OPUS, {}, "ogg"),
+    "oga": ("ogg", "flac", RATES, {}, "ogg"),
+    "flac": ("flac", "flac", RATES, {}, "flac"),
+    "wma": ("asf", "wmav2", RATES, {}, "wma"),
+    "aiff": ("aiff", "pcm_s16be", RATES, {}, "aiff"),
+    "aif": ("aiff", "pcm_s16be", RATES, {}, "aiff"),
+    "aifc": ("aiff", "pcm_mulaw", RATES, {}, "aiff"),
+    "caf": ("caf", "pcm_s16be", RATES, {}, "caf"),
+    "alac.caf": ("caf", "alac", HIGH, {}, "caf"),
+    "webm": ("webm", "libopus", OPUS, {}, "webm"),
+    "weba": ("webm", "libopus", OPUS, {}, "webm"),
+    "mka": ("matroska", "flac", RATES, {}, "webm"),
+    "live.webm": ("webm", "libopus", OPUS, {"live": "1"}, "webm"),
 }
 # Codecs that add or keep up to a frame or two at either end, and have no place to say so
 LOOSE = {"aac": 0.2, "wma": 0.2}
@@ -157,8 +160,9 @@ def test_amr_wideband(tmp_path: Path) -> None:
     assert (voice.type, voice.seconds) == ("amr", 3.0)
 
 
-def test_speex(tmp_path: Path) -> None:
-    voice, _ = read_voice(FIXTURES / "three_seconds_speex.ogg", "x.ogg", tmp_path, max_seconds=60)
+@pytest.mark.parametrize("codec", ["speex", "vorbis"])
+def test_codecs_that_pyav_does_not_encode(codec: str, tmp_path: Path) -> None:
+    voice, _ = read_voice(FIXTURES / f"three_seconds_{codec}.ogg", "x.ogg", tmp_path, max_seconds=60)
     assert voice.seconds == pytest.approx(3, abs=0.05)
 
 
@@ -171,6 +175,16 @@ def cover() -> bytes:
     made = io.BytesIO()
     Image.new("RGB", (64, 64), "red").save(made, "JPEG")
     return made.getvalue()
+
+
+def test_a_codec_that_nobody_decodes(tmp_path: Path) -> None:
+    """A container that is well formed, of a sound that FFmpeg has no decoder for."""
+    file = encode(tmp_path / "x.webm", "libopus", tone(1, 48000), 48000, container="webm")
+    file.write_bytes(file.read_bytes().replace(b"A_OPUS", b"A_NONE", 1))
+    with pytest.raises(RefusedError) as refused:
+        read_voice(file, "x.webm", tmp_path, max_seconds=60)
+    assert refused.value.problem.code == "VoiceUnreadable"
+    assert refused.value.problem.measured == "no decoder here knows its codec"
 
 
 @pytest.mark.parametrize(("suffix", "container", "codec"), [("mp3", "mp3", "libmp3lame"), ("m4a", "mp4", "aac")])
@@ -216,6 +230,7 @@ def test_cut_short_before_its_index(suffix: str, tmp_path: Path) -> None:
     with pytest.raises(RefusedError) as refused:
         read_voice(file, f"x.{suffix}", tmp_path, max_seconds=60)
     assert refused.value.problem.code == "VoiceUnreadable"
+    assert "cut short" in refused.value.problem.message
 
 
 # ---------------------------------------------------------------- refusals

@@ -12,7 +12,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from install import ROOT
-from sbom import SbomError, completed, needed, pinned_hashes
+from sbom import BILLS, SbomError, completed, needed, pinned_hashes
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -128,6 +128,21 @@ def test_the_bill_holds_each_package_with_the_hash_that_it_is_pinned_to() -> Non
         ("Big_Thing", [{"alg": "SHA-256", "content": SHA}]),
         ("small", [{"alg": "SHA-256", "content": SHA[::-1]}]),
     ]
+
+
+def test_every_layer_has_a_bill() -> None:
+    assert sorted(layer.name for layer in BILLS) == sorted(path.parent.name for path in ROOT.glob("layers/*/Makefile"))
+    assert len(set(BILLS.values())) == len(BILLS)
+
+
+def test_the_media_layers_licences_name_what_is_pinned() -> None:
+    """PyAV's wheels link code under the GPL, so no built layer is published; the page says so."""
+    layer = ROOT / "layers" / "media"
+    page, pins = (layer / "LICENCES.md").read_text(), pinned_hashes((layer / "requirements.txt").read_text())
+    named = {f"{name}=={version}" for name, version in re.findall(r"^\| `([\w-]+)` ([\d.]+)", page, re.MULTILINE)}
+    assert named == set(pins)
+    assert "GPL-2.0-or-later" in page
+    assert "**We publish no built\nlayer**" in page
 
 
 def test_the_bill_says_what_the_product_and_each_package_need() -> None:

@@ -113,7 +113,8 @@ def routing(asked: Asked) -> Submit:
 @pytest.fixture
 def submit(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Submit's handler with its own routing and nobody real behind it."""
-    module = app("submit")
+    module, answers = app("submit"), Mock(spec=Queue)
+    answers.is_source.return_value = False
     workflows = SubmitWorkflows(
         ingest=asked.ingest,
         evaluate=asked.evaluate,
@@ -124,6 +125,7 @@ def submit(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> Any:
         sweep=asked.sweep,
         submit=routing(asked),
         queue=asked.queue,
+        answers_queue=answers,
     )
     monkeypatch.setattr(module, "workflows", lambda: workflows)
     return lambda name: module.handler(event(name), Context())

@@ -382,10 +382,38 @@ def being_read(found: Match) -> Inputs:
     return of(found)
 
 
-def test_a_voice_that_is_being_read() -> None:
+WITH_PORTRAIT = [
+    (bucket("acme/line-01.mp3", SAME), SAME),
+    (bucket("acme/line-01.mp3", OWN, own=body(image_url="own.png")), OWN),
+    (bucket("acme/line-01.mp3", FOLDER, folder=body(image_url="shared.png")), FOLDER),
+    (bucket("acme/line-01.mp3", "b/anna.png", own=body(image_url="../b/anna.png")), "b/anna.png"),
+    (bucket("acme/line-01.mp3", ONLY), ONLY),
+]
+
+
+@pytest.mark.parametrize(("files", "portrait"), WITH_PORTRAIT)
+def test_voice_and_portrait_are_asked_at_once(files: Bucket, portrait: str) -> None:
+    """One evaluation has both read: their waits don't add up. The job waits where its portrait's answer comes."""
+    open_in = of(files.match()).folders
+    files = replace(files, facts=dict.fromkeys(files.files, None), asked=[])
+    inputs = being_read(files.match())
+    assert inputs.voice is None
+    assert (files.asked, inputs.folders) == (["acme/line-01.mp3", portrait], open_in)
+
+
+def test_a_voice_is_read_before_its_portrait_comes() -> None:
+    files = bucket("acme/line-01.mp3")
+    files.facts["acme/line-01.mp3"] = None
+    being_read(files.match())
+    assert files.asked == ["acme/line-01.mp3"]
+
+
+def test_a_portrait_that_arrives_is_not_asked_yet() -> None:
     files = bucket("acme/line-01.mp3", SAME)
     files.facts["acme/line-01.mp3"] = None
-    assert being_read(files.match()).voice is None
+    files.sizes[SAME], files.noticed[SAME] = 0, NOW
+    being_read(files.match())
+    assert files.asked == ["acme/line-01.mp3"]
 
 
 @pytest.mark.parametrize(
@@ -409,9 +437,12 @@ def test_a_portrait_that_is_being_read(files: Bucket, portrait: str) -> None:
     assert (f"{SAME}\nv1" in inputs.own) is (portrait == SAME)
 
 
-def test_a_bad_voice_does_not_wait_for_the_portrait() -> None:
+def test_a_bad_voice_waits_for_its_portraits_reading() -> None:
+    """So that a pair with two faults is refused once, and both are named."""
     files = bucket("acme/line-01.mp3", SAME)
     files.facts = {"acme/line-01.mp3": Facts(problem=VOICE_FAULT), SAME: None}
+    being_read(files.match())
+    files.facts[SAME] = PICTURE
     assert refused(files.match(), "VoiceTooLong") == VOICE_FAULT
 
 

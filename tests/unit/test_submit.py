@@ -1,4 +1,4 @@
-"""What submit does with each message of the uploads queue: fakes stand for everything that it hands on to."""
+"""What submit does with each message of its queues: fakes stand for everything that it hands on to."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from portraitcast.domain.problems import Problem
 from portraitcast.domain.uploads import Asset, Facts
 from portraitcast.errors import ConflictError, MessageError, NotFoundError, PortraitcastError, TryLaterError
 from portraitcast.workflows.ingest import Arrival, Prepared
-from portraitcast.workflows.submit import RESERVE_SECONDS, Received, Submit
+from portraitcast.workflows.submit import PROBLEMS, RESERVE_SECONDS, Origin, Received, Submit
 from portraitcast.workflows.sweep import SWEEP_PAGE, SWEEP_PATIENCE, Sweep
 from unit.samples import living
 
@@ -65,6 +65,7 @@ class Sqs:
     def __init__(self) -> None:
         self.sent: list[dict[str, Any]] = []
         self.given_again: list[tuple[str, int]] = []
+        self.given_to: list[str] = []
         self.trouble: Exception | None = None
 
     def send_message(self, **asked: Any) -> None:
@@ -74,6 +75,7 @@ class Sqs:
         if self.trouble:
             raise self.trouble
         self.given_again.append((asked["ReceiptHandle"], asked["VisibilityTimeout"]))
+        self.given_to.append(asked["QueueUrl"])
 
 
 class World:
@@ -82,16 +84,17 @@ class World:
     def __init__(self, **answers: Any) -> None:
         self.calls: list[Call] = []
         self.sqs = Sqs()
-        self.queue = Queue(cast("Any", self.sqs), "https://queue.example")
+        self.queue = Queue(cast("Any", self.sqs), "https://sqs.example/1/uploads")
+        self.answers_queue = Queue(cast("Any", self.sqs), "https://sqs.example/1/answers")
         ingest, evaluate, dispatch, sweep = (
             cast("Any", Part(name, self.calls, answers.get(name)))
             for name in ("ingest", "evaluate", "dispatch", "sweep")
         )
         self.submit = Submit(ingest, evaluate, dispatch, sweep, self.queue, bucket="uploads", clock=lambda: NOW)
 
-    def handle(self, message: Any) -> list[Call]:
+    def handle(self, message: Any, origin: Origin = Origin.CALLER) -> list[Call]:
         text = message if isinstance(message, str) else json.dumps(message)
-        self.submit.handle(Received.from_text(text, NOW - 5), ENDS_AT)
+        self.submit.handle(Received.from_text(text, NOW - 5, origin), ENDS_AT)
         return self.calls
 
 
@@ -354,6 +357,7 @@ def with_each(name: str, *values: object, of: dict[str, Any] = VOICE) -> list[di
         {"problem": REFUSED | {"message": ""}},
         {"problem": REFUSED | {"what_to_do": None}},
         {"problem": REFUSED | {"limit": 60}},
+        *({"problem": REFUSED | {"code": code}} for code in ("DeliveryFailed", "PortraitTooSmall", "OverBudget")),
         {"key": 7, "facts": VOICE},
         {"key": "", "facts": VOICE},
         {"key": "a" * 1100 + ".mp3", "facts": VOICE},
@@ -377,6 +381,48 @@ def test_an_answer_that_no_file_can_have(said: dict[str, Any]) -> None:
 def test_an_answer_that_is_none(answered: object) -> None:
     with pytest.raises(MessageError):
         World().handle({"prepared": answered})
+
+
+# Where a message may come from: prepare decodes strangers' bytes, and may say nothing but what it found
+
+ORDERS: list[dict[str, Any]] = [
+    {"Records": [record("ObjectCreated:Put", "a.mp3")]},
+    {"wake": True},
+    {"sweep": True},
+    {"folder": "f"},
+    {"ingest": "a.mp3"},
+    {"reconcile": ID},
+    {"held": True},
+    {"pause": False},
+    {"scan": ""},
+]
+
+
+@pytest.mark.parametrize("order", ORDERS, ids=lambda order: next(iter(order)))
+def test_no_order_comes_from_the_answers_queue(order: dict[str, Any]) -> None:
+    """Neither alone nor beside an answer; from where it belongs it is obeyed."""
+    for hostile in (order, answer(facts=VOICE) | order):
+        world = World()
+        with pytest.raises(MessageError, match="the answers queue takes nothing but an answer of prepare"):
+            world.handle(hostile, Origin.ANSWERS)
+        assert world.calls == []
+    World().handle(order, Origin.UPLOADS)
+
+
+def test_an_answer_comes_from_the_answers_queue() -> None:
+    said = answer(facts=VOICE)
+    assert [call for call, _ in World().handle(said, Origin.ANSWERS)] == ["ingest.prepared"]
+    assert [call for call, _ in World().handle(said, Origin.CALLER)] == ["ingest.prepared"]
+    with pytest.raises(MessageError, match="does not come from the uploads queue"):
+        World().handle(said, Origin.UPLOADS)
+
+
+def test_prepare_says_its_own_problems_only() -> None:
+    """Submit knows the very codes that the decoders' layer has."""
+    text = (APP.parents[2] / "layers" / "media" / "portraitcast_media" / "problems.py").read_text("utf-8")
+    codes = set(re.findall(r'code="(\w+)"', text))
+    assert set.union(*PROBLEMS.values()) == codes
+    assert all(code.startswith((kind.name.title(), "File")) for kind, known in PROBLEMS.items() for code in known)
 
 
 def test_a_fault_names_fields_and_no_content() -> None:
@@ -464,7 +510,7 @@ def app(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
 
 def serve(app: Any, world: World) -> None:
     """Let the function's handler work with a submit among fakes."""
-    app.workflows = lambda: SimpleNamespace(submit=world.submit, queue=world.queue)
+    app.workflows = lambda: SimpleNamespace(submit=world.submit, queue=world.queue, answers_queue=world.answers_queue)
 
 
 CONTEXT: Any = SimpleNamespace(
@@ -476,8 +522,8 @@ CONTEXT: Any = SimpleNamespace(
 )
 
 
-def batch(*messages: Any, received: int = 1) -> dict[str, Any]:
-    """Return an event as Lambda makes it of messages of the queue."""
+def batch(*messages: Any, received: int = 1, queue: str = "uploads") -> dict[str, Any]:
+    """Return an event as Lambda makes it of messages of a queue."""
     return {
         "Records": [
             {
@@ -487,7 +533,7 @@ def batch(*messages: Any, received: int = 1) -> dict[str, Any]:
                 "attributes": {"ApproximateReceiveCount": str(received), "SentTimestamp": "1772337600000"},
                 "messageAttributes": {},
                 "eventSource": "aws:sqs",
-                "eventSourceARN": "arn:aws:sqs:eu-central-1:123456789012:uploads",
+                "eventSourceARN": f"arn:aws:sqs:eu-central-1:123456789012:{queue}",
                 "awsRegion": "eu-central-1",
             }
             for number, message in enumerate(messages)
@@ -500,6 +546,16 @@ def test_a_batch_is_handled_then_dispatched_once(app: ModuleType) -> None:
     serve(app, world)
     assert app.handler(batch({"reconcile": ID}, {"wake": True}, {"wake": True}), CONTEXT) == {"batchItemFailures": []}
     assert [call[0] for call in world.calls] == ["sweep.reconcile", "dispatch.run"]
+
+
+def test_a_batch_of_answers(app: ModuleType) -> None:
+    """Lambda says which queue a message comes of; what can't be kept now comes again from that one."""
+    world = World(ingest={"prepared": TryLaterError("DynamoDB is ill")})
+    serve(app, world)
+    told = app.handler(batch(answer(facts=VOICE), {"wake": True}, {"pause": False}, queue="answers"), CONTEXT)
+    assert [failed["itemIdentifier"] for failed in told["batchItemFailures"]] == ["m-0", "m-1", "m-2"]
+    assert [call[0] for call in world.calls] == ["ingest.prepared"]
+    assert (world.sqs.given_again, world.sqs.given_to) == ([("h-0", 10)], ["https://sqs.example/1/answers"])
 
 
 def test_a_batch_that_nothing_follows(app: ModuleType) -> None:

@@ -12,9 +12,12 @@ import pytest
 from package import read_template
 from portraitcast.adapters.download import ParameterError, listed_origins
 from portraitcast.domain.account import Account
+from portraitcast.domain.job import TASK_LIFE_SECONDS
 from portraitcast.domain.metrics import UNITS, account_metrics
+from portraitcast.domain.uploads import ASSET_FRESH_SECONDS
 from portraitcast.errors import TryLaterError
 from run import OUTPUTS, function_names
+from storage import FRESH_DAYS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -204,7 +207,11 @@ def redrives() -> dict[str, tuple[str | None, int]]:
 
 def test_messages_that_fail_are_dead_in_the_end() -> None:
     """Prepare itself answers a file that has killed its process three times; only then may its message die."""
-    assert redrives() == {"UploadsQueue": ("DeadLetterQueue", 5), "MediaQueue": ("MediaDeadLetterQueue", 6)}
+    assert redrives() == {
+        "UploadsQueue": ("DeadLetterQueue", 5),
+        "MediaQueue": ("MediaDeadLetterQueue", 6),
+        "AnswersQueue": ("AnswersDeadLetterQueue", 5),
+    }
 
 
 def dead_letters_of_rules() -> list[str | None]:
@@ -238,21 +245,24 @@ def test_dead_letters_of_every_source_raise_an_alarm() -> None:
     assert sorted(str(referred(a["Dimensions"][0]["Value"])) for a in alarms) == DEAD_LETTERS
 
 
-def mappings() -> dict[str, dict[str, Any]]:
-    """Return function → the queue's event that invokes it."""
+def mappings() -> dict[str, tuple[str, dict[str, Any]]]:
+    """Return queue → the function that it invokes, and the event that says so."""
     return {
-        name: event["Properties"]
+        str(referred(event["Properties"]["Queue"])): (name, event["Properties"])
         for name, function in FUNCTION_RESOURCES.items()
         for event in function.get("Events", {}).values()
         if event["Type"] == "SQS"
     }
 
 
-@pytest.mark.parametrize("function", mappings())
-def test_a_message_stays_hidden_for_six_time_limits(function: str) -> None:
+def test_every_queue_but_dead_letters_invokes_a_function() -> None:
+    assert sorted(mappings()) == sorted(set(QUEUES) - set(DEAD_LETTERS))
+
+
+@pytest.mark.parametrize("queue", mappings())
+def test_a_message_stays_hidden_for_six_time_limits(queue: str) -> None:
     """So AWS advises ("Using Lambda with Amazon SQS"): else a batch comes again while it is still being handled."""
-    queue = referred(mappings()[function]["Queue"])
-    assert queue
+    function, _ = mappings()[queue]
     assert QUEUES[queue]["VisibilityTimeout"] >= 6 * FUNCTION_RESOURCES[function]["Timeout"]
 
 
@@ -270,14 +280,44 @@ def test_a_function_that_a_rule_invokes_has_dead_letters() -> None:
 
 def test_a_mapping_leaves_others_their_concurrency() -> None:
     """A queue's mapping may else take what the account has (AWS Lambda, "Configuring scaling behavior for SQS")."""
-    mappings = [e for f in FUNCTION_RESOURCES.values() for e in f.get("Events", {}).values() if e["Type"] == "SQS"]
-    assert mappings
-    assert all(mapping["Properties"]["ScalingConfig"]["MaximumConcurrency"] <= 5 for mapping in mappings)
+    assert all(mapping["ScalingConfig"]["MaximumConcurrency"] <= 5 for _, mapping in mappings().values())
 
 
-@pytest.mark.parametrize("function", mappings())
-def test_only_failed_messages_of_a_batch_come_again(function: str) -> None:
-    assert mappings()[function]["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
+@pytest.mark.parametrize("queue", mappings())
+def test_only_failed_messages_of_a_batch_come_again(queue: str) -> None:
+    assert mappings()[queue][1]["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
+
+
+# ---------------------------------------------------------------- the work bucket
+
+
+def test_no_asset_expires_before_its_link_is_used() -> None:
+    """Facts are taken for fresh for a while, of an asset that may have been a few days old, by a task that lives a day.
+
+    S3 expires at the midnight after (Amazon S3, "Lifecycle rules: based on an object's age"), never sooner.
+    """
+    rules = RESOURCES["WorkBucket"]["Properties"]["LifecycleConfiguration"]["Rules"]
+    days = {rule["Prefix"]: rule["ExpirationInDays"] for rule in rules}
+    assert days == {"assets/": 30, "parts/": 7}
+    needed = FRESH_DAYS * 86_400 + ASSET_FRESH_SECONDS + TASK_LIFE_SECONDS
+    assert needed + TEMPLATE["Parameters"]["MaxPollSeconds"]["MaxValue"] <= days["assets/"] * 86_400
+
+
+# ---------------------------------------------------------------- what each function carries
+
+
+def test_only_prepare_carries_the_decoders() -> None:
+    shared = TEMPLATE["Globals"]["Function"]["Layers"]
+    assert list(map(referred, shared)) == ["Layer"]
+    others = {name: list(map(referred, p.get("Layers", []))) for name, p in FUNCTION_RESOURCES.items()}
+    assert others == {
+        "SubmitFunction": [],
+        "PrepareFunction": ["MediaLayer"],
+        "StatusFunction": [],
+        "DeliverFunction": [],
+    }
+    carried = (ROOT / "layers" / "portraitcast" / "requirements.txt").read_text("utf-8")
+    assert not re.search(r"^(av|pillow|pi-heif|numpy)==", carried, re.M)
 
 
 # ---------------------------------------------------------------- rights

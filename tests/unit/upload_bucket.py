@@ -26,7 +26,10 @@ def body(**inputs: Any) -> str:
 
 @dataclass
 class Bucket:
-    """An upload bucket in memory: keys with their settings' text, what reading finds, when each was noticed."""
+    """An upload bucket in memory: keys with their settings' text, what reading finds, when each was noticed.
+
+    `asked` are the keys of which the facts were asked.
+    """
 
     files: dict[str, str | None]
     facts: dict[str, Facts | None] = field(default_factory=dict)
@@ -35,6 +38,7 @@ class Bucket:
     sizes: dict[str, int] = field(default_factory=dict)
     unread: set[str] = field(default_factory=set)
     went: set[str] = field(default_factory=set)
+    asked: list[str] = field(default_factory=list)
 
     def listed(self) -> list[Upload]:
         return [
@@ -88,6 +92,7 @@ class _Lookup:
         return tuple(file for file in self._bucket.listed() if same_key(file.key, key))
 
     def facts(self, upload: Upload) -> Facts | None:
+        self._bucket.asked.append(upload.key)
         found = VOICE if upload.name.kind is Kind.VOICE else PICTURE
         return self._bucket.facts.get(upload.key, found)
 

@@ -31,7 +31,6 @@ from portraitcast_media.problems import (
     portrait_too_large,
     portrait_too_long,
     portrait_too_small,
-    portrait_unfit,
     portrait_unreadable,
     reason_of,
 )
@@ -64,7 +63,7 @@ pi_heif.register_heif_opener(thumbnails=False)
 pi_heif.options.DECODE_THREADS = 2
 
 
-def read_picture(path: Path, key: str, work: Path, *, as_is: bool = False) -> tuple[Picture, Path | None]:
+def read_picture(path: Path, key: str, work: Path) -> tuple[Picture, Path | None]:
     """Return what a portrait is, and the file of its asset, if it has one.
 
     Parameters
@@ -75,13 +74,11 @@ def read_picture(path: Path, key: str, work: Path, *, as_is: bool = False) -> tu
         Its key in the bucket, for messages; its suffix says what the service will take it for.
     work
         A folder to write into.
-    as_is
-        Whether its pixels may not be touched, since boxes in the settings are counted in them.
 
     Raises
     ------
     RefusedError
-        ``PortraitUnreadable``, ``PortraitTooBig``, ``PortraitTooSmall``, ``PortraitTooLarge`` or ``PortraitUnfit``.
+        ``PortraitUnreadable``, ``PortraitTooBig``, ``PortraitTooSmall`` or ``PortraitTooLarge``.
     """
     size = path.stat().st_size
     if not size:
@@ -104,14 +101,10 @@ def read_picture(path: Path, key: str, work: Path, *, as_is: bool = False) -> tu
         kind = _TYPES.get(image.format or "", (image.format or "").lower())
         sha256 = sha256_of(path)
         fits = min(width, height) >= PORTRAIT_FIT_SIDE and max(width, height) <= PORTRAIT_MAX_SIDE
-        if as_is and (why or not fits):
-            if not why and min(width, height) < PORTRAIT_FIT_SIDE:
-                raise RefusedError(portrait_too_small(key, width, height, PORTRAIT_FIT_SIDE))
-            raise RefusedError(portrait_unfit(key, why or f"it is {width} by {height} pixels"))
         small = size <= PORTRAIT_ASSET_BYTES and max(width, height) <= PORTRAIT_ASSET_SIDE
         suffix = key.rpartition("/")[2].rpartition(".")[2].lower()
         named = suffix in _SUFFIXES.get(kind, ())
-        if not why and fits and not named and (small or as_is):
+        if not why and fits and not named and small:
             right = _SUFFIXES[kind][0]
             file_ = work / f"portrait-copy.{right}"
             shutil.copyfile(path, file_)
@@ -119,7 +112,7 @@ def read_picture(path: Path, key: str, work: Path, *, as_is: bool = False) -> tu
             changes: tuple[str, ...] = (f"renamed from .{suffix} to .{right}",)
             return Picture(sha256, width, height, kind, changes, plain=False, asset=asset), file_
         plain = not why and fits and named
-        if plain and (small or as_is):
+        if plain and small:
             return Picture(sha256, width, height, kind, (), plain=True, asset=None), None
         made, changes = _made_plain(image, kind, scale, (width, height), turn, why)
         file_ = work / "portrait.jpg"

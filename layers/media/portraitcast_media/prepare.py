@@ -65,7 +65,6 @@ def prepare(
     work: Path,
     *,
     max_seconds: float = VOICE_MAX_SECONDS,
-    as_is: bool = False,
     limits: Limits = LIMITS,
 ) -> Prepared:
     """Return what a file is, decoded in a child process.
@@ -82,8 +81,6 @@ def prepare(
         A folder for the asset; the caller removes it.
     max_seconds
         The longest voice that is taken.
-    as_is
-        A picture whose pixels may not be touched.
     limits
         What the child process may have.
 
@@ -98,7 +95,7 @@ def prepare(
         raise ValueError(f"a file is a voice or a portrait, not {kind!r}")
     check_bytes(kind, key, path.stat().st_size)
     arguments = {"path": str(path), "key": key, "work": str(work)}
-    more: dict[str, Any] = {"max_seconds": max_seconds} if kind == "voice" else {"as_is": as_is}
+    more = {"max_seconds": max_seconds} if kind == "voice" else {}
     try:
         said = child.run(f"prepare:in_child_{kind}", arguments | more, work, limits)
     except child.DecoderDiedError as error:
@@ -115,9 +112,9 @@ def in_child_voice(path: str, key: str, work: str, max_seconds: float) -> dict[s
     return {"facts": voice.as_dict(), "file": str(file) if file else None}
 
 
-def in_child_portrait(path: str, key: str, work: str, as_is: bool) -> dict[str, Any]:
+def in_child_portrait(path: str, key: str, work: str) -> dict[str, Any]:
     """Read a picture; runs in the child process."""
     from portraitcast_media.pictures import read_picture  # noqa: PLC0415  # the decoders are loaded in the child only
 
-    picture, file = read_picture(Path(path), key, Path(work), as_is=as_is)
+    picture, file = read_picture(Path(path), key, Path(work))
     return {"facts": picture.as_dict(), "file": str(file) if file else None}

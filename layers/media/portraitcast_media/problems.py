@@ -176,8 +176,9 @@ def portrait_too_big(key: str, size: int) -> Problem:
     )
 
 
-def portrait_too_small(key: str, width: int, height: int, least: int = PORTRAIT_MIN_SIDE) -> Problem:
+def portrait_too_small(key: str, width: int, height: int) -> Problem:
     """``PortraitTooSmall``: enlarging it would show."""
+    least = PORTRAIT_MIN_SIDE
     return Problem(
         code="PortraitTooSmall",
         message=f"“{name_of(key)}” is {width} by {height} pixels; the shorter side must be at least {least} pixels.",
@@ -227,17 +228,6 @@ def portrait_unreadable(key: str, reason: str, really: str | None = None) -> Pro
         what_to_do="Upload it again; if that doesn't help, open it in a picture program and save it as a JPEG or PNG.",
         limit="a complete picture",
         measured=reason,
-    )
-
-
-def portrait_unfit(key: str, why: str) -> Problem:
-    """``PortraitUnfit``: it would have to be converted, and boxes in the settings are pixels of that very file."""
-    return Problem(
-        code="PortraitUnfit",
-        message=f"“{name_of(key)}” can't be passed on as it is ({why}), and the settings name boxes in its pixels.",
-        what_to_do="Save it as an upright JPEG in 8-bit RGB and measure the boxes in that, or leave the boxes out.",
-        limit="an upright JPEG, PNG, BMP or WebP in 8-bit RGB or grey, sides 400 to 7000 px",
-        measured=why,
     )
 
 

@@ -143,6 +143,8 @@ def decode(
     """
     with open_media(path) as container:
         stream = _best(container)
+        if stream.codec_context is None:
+            raise DamagedError("no decoder here knows its codec")
         found = Decoded(container.format.name, stream.codec_context.name, _claimed(container, stream))
         slack = _FILLED_UP if found.claimed and found.claimed <= most and _is_mp4(found) else Fraction()
         held = bytearray()  # the last moment, until it is known whether it is the voice's

@@ -301,8 +301,8 @@ def decoded(
         raise RefusedError(voice_unreadable(key, str(error))) from error
     except (av.error.FFmpegError, ValueError, UnicodeError) as error:
         with path.open("rb") as file:
-            really = other_than("voice", file.read(64))
-        raise RefusedError(voice_unreadable(key, _why(error), really)) from error
+            head = file.read(64)
+        raise RefusedError(voice_unreadable(key, _why(error, head), other_than("voice", head))) from error
     finally:
         if out:
             out.close()
@@ -311,8 +311,12 @@ def decoded(
     return found, measured
 
 
-def _why(error: BaseException) -> str:
-    return "no sound file begins like this" if isinstance(error, av.error.InvalidDataError) else reason_of(error)
+def _why(error: BaseException, head: bytes) -> str:
+    if not isinstance(error, av.error.InvalidDataError):
+        return reason_of(error)
+    if head[4:8] == b"ftyp":  # what a recorder that was switched off leaves, or an upload that broke off
+        return "it is cut short or damaged, and the index without which nothing of it can be played is not in it"
+    return "no sound file begins like this"
 
 
 # ---------------------------------------------------------------- plain or not

@@ -53,6 +53,7 @@ class SubmitConfig(_FromEnvironment):
     upload_bucket: str = _variable("UPLOAD_BUCKET")
     work_bucket: str = _variable("WORK_BUCKET")
     media_queue: str = _variable("MEDIA_QUEUE_URL")
+    answers_queue: str = _variable("ANSWERS_QUEUE_URL")
     state_machine: str = _variable("STATE_MACHINE_ARN")
     link_role: str = _variable("LINK_ROLE_ARN")
     max_tasks_in_flight: int = _variable("MAX_TASKS_IN_FLIGHT", int)

@@ -1,4 +1,4 @@
-"""The uploads queue as a timer and as the way to wake submit."""
+"""Queues: the uploads queue as a timer and as the way to wake submit, the one to prepare, and the one back."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Message: TypeAlias = dict[str, object]
 
 
 class Queue:
-    """Sends messages to the uploads queue.
+    """Sends messages to a queue, and has messages of it come again.
 
     Lambda's detection of recursive loops is off for submit, which sends itself messages by design; so they count their
     own hops, and a chain that goes round without end is cut. The sweep takes up what was cut off.
@@ -37,6 +37,10 @@ class Queue:
         self._client = client
         self._url = url
         self._hops = 0
+
+    def is_source(self, arn: str) -> bool:
+        """Say whether a message that Lambda hands on with this ``eventSourceARN`` comes of this queue."""
+        return arn.rpartition(":")[2] == self._url.rpartition("/")[2]
 
     @contextmanager
     def handling(self, hops: int) -> Iterator[None]:

@@ -46,6 +46,7 @@ class SubmitAdapters:
     service: DashScope
     queue: Queue
     media_queue: Queue
+    answers_queue: Queue
     executions: Executions
     notifications: Notifications
     meter: Meter
@@ -64,6 +65,7 @@ class SubmitWorkflows:
     sweep: Sweep
     submit: Submit
     queue: Queue
+    answers_queue: Queue
 
 
 def from_environment(metrics: Metrics) -> SubmitWorkflows:
@@ -77,6 +79,7 @@ def from_environment(metrics: Metrics) -> SubmitWorkflows:
         service=service(provider),
         queue=Queue(client("sqs"), resources.uploads_queue),
         media_queue=Queue(client("sqs"), config.media_queue),
+        answers_queue=Queue(client("sqs"), config.answers_queue),
         executions=Executions(client("stepfunctions"), config.state_machine),
         notifications=Notifications(
             client("events"),
@@ -137,4 +140,6 @@ def assemble(
     )
     sweep = Sweep(a.table, evaluate, monitor, a.queue, publish, clock=clock)
     submit = Submit(ingest, evaluate, dispatch, sweep, a.queue, bucket=a.uploads.bucket, clock=clock)
-    return SubmitWorkflows(ingest, evaluate, create_task, dispatch, monitor, publish, sweep, submit, a.queue)
+    return SubmitWorkflows(
+        ingest, evaluate, create_task, dispatch, monitor, publish, sweep, submit, a.queue, a.answers_queue
+    )

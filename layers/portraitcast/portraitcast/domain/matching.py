@@ -166,10 +166,12 @@ def match(gathered: Gathered, lookup: Lookup) -> Match:
     if not isinstance(settings, _Settings):
         return settings
     voice = _voice(gathered, settings, lookup)
+    if isinstance(voice, Waiting) and voice.being_read:
+        return _being_read(_read_beside(gathered, settings, lookup, voice.inputs))
     if not isinstance(voice, _VoiceFound):
         return voice
     portrait = _portrait(gathered, settings, lookup, voice.inputs)
-    if voice.problem is None:
+    if voice.problem is None or (isinstance(portrait, Waiting) and portrait.being_read):
         return portrait
     # Both faults are named at once: who mends the voice alone would else hear of the portrait next.
     beside = portrait.problems if isinstance(portrait, Rejected) else ()
@@ -385,6 +387,19 @@ def _portrait(gathered: Gathered, settings: _Settings, lookup: Lookup, inputs: I
     return _ready(gathered, settings, lookup, inputs, facts)
 
 
+def _read_beside(gathered: Gathered, settings: _Settings, lookup: Lookup, inputs: Inputs) -> Inputs:
+    """Have the portrait read while the voice is being read: one after the other, their waits would add up.
+
+    Returns what the job is made from as far as it is known: it also waits in the portrait's folder.
+    """
+    chosen = _choose(gathered, settings, lookup, inputs)
+    if not isinstance(chosen, _Chosen):
+        return inputs
+    if chosen.upload is not None and not _may_be_arriving(chosen.upload, gathered):
+        lookup.facts(chosen.upload)
+    return chosen.inputs
+
+
 def _ready(
     gathered: Gathered, settings: _Settings, lookup: Lookup, inputs: Inputs, facts: Facts | None = None
 ) -> Match:
@@ -432,6 +447,7 @@ def _fitting(portrait: Portrait, facts: Facts, settings: Effective) -> Portrait:
             f"“{name}” would have to be changed for the service ({', '.join(facts.changes)}), and the boxes in the "
             "settings are pixels of this very file.",
             "Save the picture the way it should be, as a JPEG or PNG, and write boxes of that one; or leave them out.",
+            limit=f"an upright JPEG, PNG, BMP or WebP in 8-bit RGB or grey, {limits.describe()}",
             measured=", ".join(facts.changes) or None,
         )
     if limits.max_ratio and max(width, height) > limits.max_ratio * min(width, height):

@@ -168,7 +168,9 @@ class Ingest:
     def prepared(self, prepared: Prepared) -> None:
         """Keep what prepare has found in a version, and evaluate the jobs that may wait for it.
 
-        An answer about a version that is no longer there changes nothing.
+        An answer about a version that is no longer there changes nothing. What was found in one that has been read
+        stays: who takes prepare over can't rewrite what is known. The jobs are evaluated all the same: the function may
+        have died before.
         """
         name = classify(prepared.key)
         upload = self._table.upload(name) if name else None
@@ -177,7 +179,7 @@ class Ingest:
         if prepared.facts is None:
             with suppress(ConflictError):  # somebody else has noted what is there
                 self._reading.look_again(upload)
-        else:
+        elif upload.facts is None or not upload.facts.is_fresh(self._clock()):
             self._table.keep_reading(replace(upload, facts=replace(prepared.facts, read_at=self._clock())))
         self._evaluate.job(name.job, name)
         if name.kind is Kind.PORTRAIT:

@@ -1,4 +1,8 @@
-"""What submit does with each message of the uploads queue: uploads, timers, commands; and when it dispatches."""
+"""What submit does with each message: uploads, timers, commands, answers of prepare; and when it dispatches.
+
+Prepare decodes strangers' bytes, so it has a queue of its own to answer in: nothing but an answer is taken from there,
+and an answer from nowhere else. What an answer may say is bounded here, in `_prepared`.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +12,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote_plus
 
@@ -34,6 +39,25 @@ WORDS_MAX: Final = 4096  # bytes of a text; a message repeats a name of at most 
 CHANGES_MAX: Final = 20  # as many as a report lists
 SECONDS_MAX: Final = 86_400.0
 COUNT_MAX: Final = 2**40  # bytes, pixels
+# What prepare may say is wrong with a file: the codes of portraitcast_media.problems, and no other's.
+PROBLEMS: Final = {
+    Kind.VOICE: {
+        *("VoiceEmpty", "VoiceTooBig", "VoiceTooLong", "VoiceIsVideo", "VoiceSilent", "VoiceUnreadable"),
+        "FileUnreadable",
+    },
+    Kind.PORTRAIT: {
+        *("PortraitTooBig", "PortraitTooSmall", "PortraitTooLarge", "PortraitUnreadable"),
+        "FileUnreadable",
+    },
+}
+
+
+class Origin(StrEnum):
+    """Where a message comes from: Lambda says it, no sender can."""
+
+    UPLOADS = "the uploads queue"
+    ANSWERS = "the answers queue"
+    CALLER = "whoever may invoke the function"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +66,10 @@ class Received:
 
     body: Mapping[str, object]
     sent_at: float
+    origin: Origin = Origin.CALLER
 
     @classmethod
-    def from_text(cls, text: str, sent_at: float) -> Received:
+    def from_text(cls, text: str, sent_at: float, origin: Origin = Origin.CALLER) -> Received:
         """Read a message as it lies in the queue; raises `MessageError`."""
         try:
             body = json.loads(text)
@@ -52,7 +77,14 @@ class Received:
             raise MessageError("the message is not JSON") from error
         if not isinstance(body, dict):
             raise MessageError("the message is not a JSON object")
-        return cls(body, sent_at)
+        return cls(body, sent_at, origin)
+
+    def check_origin(self) -> None:
+        """Raise `MessageError` where its kind doesn't come from there: a fault, or a hand that is none of ours."""
+        if self.origin is Origin.ANSWERS and self.body.keys() != {"prepared"}:
+            raise MessageError(f"{self.origin} takes nothing but an answer of prepare: {_kinds(self.body)}")
+        if self.origin is Origin.UPLOADS and "prepared" in self.body:
+            raise MessageError(f"an answer of prepare does not come from {self.origin}")
 
     @property
     def asks_to_dispatch(self) -> bool:
@@ -71,7 +103,7 @@ class Received:
         match self.body:
             case {"Records": [{"s3": {"object": {"key": str() as key}}}, *_]}:
                 return {"key": unquote_plus(key)}
-            case {"ingest": str() as key}:
+            case {"ingest": str() as key} | {"prepared": {"key": str() as key}}:
                 return {"key": key}
             case {"reconcile": str() as job} | {"approve": str() as job}:
                 return {"job": job}
@@ -85,7 +117,7 @@ class Received:
 
 
 class Submit:
-    """Handles the messages of the uploads queue."""
+    """Handles the messages of submit's two queues."""
 
     def __init__(
         self,
@@ -112,6 +144,7 @@ class Submit:
 
         The function's time ends at `ends_at` (epoch).
         """
+        message.check_origin()
         if message.asks_to_dispatch:
             self._hops = max(self._hops, message.hops)
         with self._queue.handling(message.hops):
@@ -147,7 +180,7 @@ class Submit:
             case {"sweep": True}:
                 self._sweep.run(message.cursor, until)
             case _:
-                raise MessageError(f"unknown message type: {', '.join(sorted(message.body))[:200]}")
+                raise MessageError(f"unknown message type: {_kinds(message.body)}")
 
     def dispatch(self, ends_at: float) -> None:
         """Send what can be sent. Never fails the messages that it follows: the schedule tries again."""
@@ -186,6 +219,10 @@ def _arrival(record: object) -> tuple[Arrival, str]:
     return arrival, _text(_object(s3.get("bucket")).get("name")) or ""
 
 
+def _kinds(body: Mapping[str, object]) -> str:
+    return ", ".join(sorted(body))[:200]
+
+
 def _prepared(answer: Mapping[str, object]) -> Prepared:
     """Read what prepare answers; raises `MessageError`.
 
@@ -218,6 +255,8 @@ def _facts(answer: Mapping[str, object], kind: Kind) -> Facts | None:
         others = (problem.limit, problem.measured)
         if not all(_are_words(each) for each in words) or not all(each is None or _are_words(each) for each in others):
             raise MessageError("an answer of prepare holds a problem without words")
+        if problem.code not in PROBLEMS[kind]:
+            raise MessageError(f"an answer of prepare holds a problem that is not of a {kind}: {problem.code[:50]}")
         return Facts(problem=Problem(*words, *others))
     if answer.get("gone") is True:
         return None
