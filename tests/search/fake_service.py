@@ -57,9 +57,10 @@ class Service(Account):
             submitted_at=self.now(),
             **given,
         )
-        self.tasks[task.id] = self._open[task.id] = task
-        self.tenants[task.id] = self.tenant
-        self._settle()
+        with self.changed:
+            self.tasks[task.id] = self._open[task.id] = task
+            self.tenants[task.id] = self.tenant
+            self._settle()
         self.on_create(task)
         return replace(task, status="PENDING")
 
@@ -177,7 +178,7 @@ class InProcess:
         sent: Any = {"Authorization": f"Bearer {key}", **(headers or {})}
         query = {name: str(value) for name, value in (params or {}).items()}
         call = api.Call(endpoint, task_id, sent, query, content)
-        answer: RawAnswer = self._outside(endpoint, lambda: self._answer(call, CALL_SECONDS if seconds is None else seconds))
+        answer: RawAnswer = self._outside(f"service.{endpoint}", lambda: self._answer(call, CALL_SECONDS if seconds is None else seconds))
         return answer
 
     def _answer(self, call: api.Call, most: float) -> RawAnswer:

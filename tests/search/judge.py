@@ -192,7 +192,8 @@ class Judge:
             self.faults.append(f"{name} waits, and nothing is missing: {report['message']}")
         if status == "withdrawn" and (voices or linked):
             self.faults.append(f"{name} is withdrawn, and its voice is there")
-        if status == "rejected" and _is_whole(bucket, name) and not self.trouble:
+        dear = report["error"] and report["error"]["code"] == "OverBudget" and self.world.budget
+        if status == "rejected" and _is_whole(bucket, name) and not (self.trouble or dear):
             self.faults.append(f"{name} is rejected, and nothing is wrong: {report['error']}")
         if len(voices) == 1 and not linked and status != "withdrawn":
             self._is_of_this_voice(name, report, voices[0], bucket)

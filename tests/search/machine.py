@@ -26,9 +26,9 @@ AGAIN: Final = st.sampled_from([None, None, None, 2.0, 100.0, 4000.0])
 CALLS: Final = {
     "submit": [
         *("any", "put_item", "update_item", "transact_write_items", "query", "get_item", "get_object", "head_object"),
-        *("list_objects_v2", "put_object", "send_message", "start_execution", "check", "create", "list", "sign"),
+        *("list_objects_v2", "put_object", "send_message", "start_execution", "sign", "service.check", "service.create", "service.list"),
     ],
-    "deliver": ["any", "fetch", "put_object", "head_object", "transact_write_items", "update_item", "query", "send_message"],
+    "deliver": ["any", "service.fetch", "service.query", "put_object", "head_object", "transact_write_items", "update_item", "query", "send_message"],
     "status": ["any"],
     "prepare": ["any"],
 }
@@ -133,6 +133,7 @@ class Search(RuleBasedStateMachine):
         """Let time pass."""
         self.world.run(seconds)
 
+    @precondition(lambda self: self.world.budget)
     @rule()
     def wait_for_midnight(self) -> None:
         """Let time pass to just before the service's next day."""

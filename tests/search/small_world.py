@@ -59,7 +59,7 @@ AGAIN_AFTER: Final = (10.0, 30.0, 120.0)  # functions/submit/app.py
 STEP_TRIES: Final = 6  # of a function in the wait loop
 SWEEP_SECONDS: Final = 300.0
 AWS_CALL, SERVICE_CALL = 0.01, 0.2  # s; each call moves the clock, so that moments differ
-OF_SERVICE: Final = frozenset({"check", "create", "query", "list", "cancel", "fetch"})
+OF_SERVICE: Final = "service."  # how its calls' names begin, and a download's
 WRITES: Final = frozenset({"put_item", "update_item", "transact_write_items", "put_object"})
 
 Message = dict[str, Any]
@@ -212,7 +212,7 @@ class SmallWorld:
         name, _, prefix = operation.partition(" ")
         if self.stop_at_calls:
             fiber.stop()
-        self.now += SERVICE_CALL if name in OF_SERVICE else AWS_CALL
+        self.now += SERVICE_CALL if name.startswith(OF_SERVICE) else AWS_CALL
         if self.now > fiber.ends_at:
             raise Died
         if name == "list_objects_v2":
@@ -224,7 +224,7 @@ class SmallWorld:
         return self._struck(strike, fiber, name, do)
 
     def _struck(self, strike: Strike, fiber: Fiber, operation: str, do: Callable[[], Any]) -> Any:
-        of_service = operation in OF_SERVICE
+        of_service = operation.startswith(OF_SERVICE)
         match strike.what:
             case "die":
                 raise Died
@@ -448,33 +448,34 @@ class SmallWorld:
                     raise FetchError("the video could not be brought")
             return json.dumps({"task": task.id}).encode()
 
-        data: bytes = self.outside("fetch", do)
+        data: bytes = self.outside("service.fetch", do)
         video = ProbedVideo(512, 512, self.service.seconds_of(task), len(data))
         yield Fetched(BytesIO(data), hashlib.sha256(data).hexdigest(), video)
 
     # ------------------------------------------------------------------ what people do
-    def put(self, key: str, content: str, *, late: float = 0.0, again: float | None = None) -> None:
-        """Upload a file; its event comes so late, and perhaps again."""
+    def put(self, key: str, content: str, *, late: float | None = 0.0, again: float | None = None) -> Message:
+        """Upload a file and return its event, which comes so late (None: not by itself), and perhaps again."""
         version = self.s3.store(UPLOADS, key, content.encode())
         fields = {"versionId": version.id, "eTag": version.etag.strip('"'), "size": len(content.encode())}
-        self._changed(key, content, "ObjectCreated:Put", fields, late, again)
+        return self._changed(key, content, "ObjectCreated:Put", fields, late, again)
 
-    def delete(self, key: str, *, late: float = 0.0, again: float | None = None) -> None:
-        """Delete a file that is there."""
-        if self.s3.current(UPLOADS, key) is not None:
-            marker = self.s3.store(UPLOADS, key, None)
-            self._changed(key, None, "ObjectRemoved:DeleteMarkerCreated", {"versionId": marker.id}, late, again)
+    def delete(self, key: str, *, late: float | None = 0.0, again: float | None = None) -> Message:
+        """Delete a file that is there; returns its event as `put` does."""
+        marker = self.s3.store(UPLOADS, key, None)
+        return self._changed(key, None, "ObjectRemoved:DeleteMarkerCreated", {"versionId": marker.id}, late, again)
 
     def _changed(
-        self, key: str, content: str | None, event: str, fields: dict[str, Any], late: float, again: float | None
-    ) -> None:
+        self, key: str, content: str | None, event: str, fields: dict[str, Any], late: float | None, again: float | None
+    ) -> Message:
         self.changes.append(Change(self.now, key, content))
         about = {"key": quote_plus(key), "sequencer": f"{next(self._sequence):016X}", **fields}
         s3 = {"bucket": {"name": UPLOADS}, "object": about}
         record = {"eventSource": "aws:s3", "eventName": event, "eventTime": iso(self.now), "s3": s3}
-        self.post({"Records": [record]}, after=late)
-        if again is not None:
-            self.post({"Records": [record]}, after=late + again)
+        if late is not None:
+            self.post({"Records": [record]}, after=late)
+            if again is not None:
+                self.post({"Records": [record]}, after=late + again)
+        return {"Records": [record]}
 
     def running(self) -> list[Run]:
         """Return the executions that run, oldest first."""
