@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import posixpath
-from collections import Counter, defaultdict
+from collections import Counter
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Final
@@ -132,14 +132,31 @@ class Judge:
 
     # ------------------------------------------------------------------ money
     def _paid_once(self) -> None:
-        """Each paid create of a name must have its own reason: a file of that name that came, or went, before it."""
-        at: dict[str, int] = defaultdict(lambda: 0)
+        """Each paid create of a name must have its own reason: a file of that name that came, or went, before it.
+
+        The same bytes once more are another try if the first fails, however late their event: such a reason keeps.
+        """
+        since: Counter[str] = Counter()
+        kept: Counter[str] = Counter()
         for order in self.orders.values():
             if order.task.status in FREE:
                 continue
-            since, at[order.name] = at[order.name], order.seen
-            if not any(c.key.startswith(f"{order.name}.") for c in self.world.changes[since : order.seen]):
-                self.faults.append(f"{order.name} is paid once more by {order.task.id}, and nobody ordered it")
+            name = order.name
+            reasons = [self._is_new(at) for at in range(since[name], order.seen) if self._is_about(at, name)]
+            since[name] = max(since[name], order.seen)
+            kept[name] += reasons.count(False)
+            if True not in reasons:
+                kept[name] -= 1
+            if kept[name] < 0:
+                self.faults.append(f"{name} is paid once more by {order.task.id}, and nobody ordered it")
+
+    def _is_about(self, at: int, name: str) -> bool:
+        return self.world.changes[at].key.startswith(f"{name}.")
+
+    def _is_new(self, at: int) -> bool:
+        """Say whether a change brought other bytes than those that lay there."""
+        change = self.world.changes[at]
+        return self._snapshots()[at].get(change.key) != change.content
 
     def _within_budget(self) -> None:
         if not self.world.budget:
