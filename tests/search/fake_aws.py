@@ -288,7 +288,7 @@ class S3:
                 raise refusal("PutObject", "NoSuchKey", 404)
             if (IfMatch is not None and there is not None and there.etag != IfMatch) or (IfNoneMatch and there):
                 raise refusal("PutObject", "PreconditionFailed", 412)
-            return self._told(self.store(Bucket, Key, body, Metadata))
+            return {"ETag": self.store(Bucket, Key, body, Metadata).etag}
 
         return dict(self._outside("put_object", do))
 

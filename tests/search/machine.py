@@ -13,9 +13,9 @@ from urllib.parse import quote
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from judge import QUIET_SECONDS, Judge
-from small_world import START, UPLOADS, SmallWorld, Strike
+from small_world import UPLOADS, SmallWorld, Strike
 
-from portraitcast.domain.models import DEFAULT, MODELS, Boxes
+from portraitcast.domain.models import DEFAULT
 from simulator.account import TROUBLES
 from simulator.faults import NONSENSE
 
@@ -37,6 +37,17 @@ SETTINGS: Final = {
     "active": {"parameters": {"style_level": "active"}},
     "zed": {"input": {"image_url": "zed.png"}},
 }
+STALLS: Final = [
+    *(("deliver", "put_object"), ("deliver", "service.fetch"), ("deliver", "transact_write_items"), ("status", "any")),
+    *(("submit", "service.create"), ("submit", "service.check"), ("submit", "transact_write_items")),
+    *(("submit", "list_objects_v2"), ("submit", "put_item"), ("submit", "query"), ("submit", "put_object")),
+]
+CREATES: Final[dict[str, dict[str, Any]]] = {
+    "taken, answer lost": {"close": "after"},
+    "not taken, answer lost": {"close": "before"},
+    "well": {"delay": 0},
+}
+ODD: Final = sorted(set(NONSENSE) - {"deep", "long_texts", "numbers_long"})  # those take long to read
 HTTP_FAULTS: Final[list[dict[str, Any]]] = [
     {"close": "before"},
     {"close": "after"},
@@ -50,6 +61,7 @@ REFUSALS: Final[list[dict[str, Any]]] = [
     {"code": "DataInspectionFailed", "message": "Input data may contain inappropriate content."},
     {"code": "InvalidURL.Timeout", "message": "Downloading the image timed out."},
     {"code": "InvalidParameter", "message": "The audio is of a kind that is not supported."},
+    {"code": "InternalError", "message": "An internal error has occurred."},
 ]
 
 
@@ -82,13 +94,11 @@ class Search(RuleBasedStateMachine):
         return bool(self.world.changes)
 
     # ------------------------------------------------------------------ people
-    @rule(who=st.sampled_from(PEOPLE), pair=st.booleans(), late=LATE, again=AGAIN)
-    def drop_voice(self, who: str, pair: bool, late: float, again: float | None) -> None:  # noqa: FBT001  # a rule's
-        """Drop a new voice; `pair`: with a portrait of its own."""
+    @rule(who=st.sampled_from(PEOPLE), late=LATE, again=AGAIN)
+    def drop_voice(self, who: str, late: float, again: float | None) -> None:
+        """Drop a new voice."""
         self.files += 1
         self.world.put(f"acme/{who}.wav", f"voice {who} {self.files} 2.0", late=late, again=again)
-        if pair:
-            self.world.put(f"acme/{who}.png", f"face {who} {self.files}")
 
     @rule(key=st.sampled_from(["anna.mp3", "anna.png", "bob.png", "anna.jpg", "zed.png"]), bad=st.sampled_from(["", "", " no face"]), late=LATE, again=AGAIN)
     def drop_file(self, key: str, bad: str, late: float, again: float | None) -> None:
@@ -102,6 +112,14 @@ class Search(RuleBasedStateMachine):
     def drop_settings(self, key: str, what: str, late: float) -> None:
         """Drop a settings JSON, of a job or of the folder."""
         self.world.put(f"acme/{key}.json", json.dumps(SETTINGS[what]) if what in SETTINGS else "{", late=late)
+
+    @rule(bob=st.booleans())
+    def drop_pairs(self, bob: bool) -> None:  # noqa: FBT001  # a rule's
+        """Drop what makes a job, or two."""
+        for who in PEOPLE[: 1 + bob]:
+            self.files += 1
+            self.world.put(f"acme/{who}.wav", f"voice {who} {self.files} 2.0")
+            self.world.put(f"acme/{who}.png", f"face {who} {self.files}")
 
     @rule(late=LATE)
     def drop_job_of_links(self, late: float) -> None:
@@ -122,7 +140,7 @@ class Search(RuleBasedStateMachine):
     @precondition(lambda self: self.dropped)
     @rule(n=st.integers(0, 5), late=LATE, again=AGAIN)
     def delete(self, n: int, late: float, again: float | None) -> None:
-        """Delete a file."""
+        """Delete a file that is there."""
         there = sorted(k for k in self.world.s3.buckets[UPLOADS] if self.world.s3.current(UPLOADS, k))
         if there:
             self.world.delete(there[n % len(there)], late=late, again=again)
@@ -164,60 +182,65 @@ class Search(RuleBasedStateMachine):
     # ------------------------------------------------------------------ functions
     @rule(
         data=st.data(),
-        function=st.sampled_from(["submit", "submit", "submit", "deliver", "deliver", "status", "prepare"]),
-        what=st.sampled_from(["die", "die after", "refuse", "lose", "conflict", "stall", "stall"]),
+        function=st.sampled_from(["submit", "submit", "deliver", "status", "prepare"]),
+        what=st.sampled_from(["die", "die after", "refuse", "lose", "conflict"]),
         nth=st.integers(1, 4),
         far=st.integers(0, 3),
-        seconds=st.sampled_from([1.0, 30.0, 115.0, 590.0]),
     )
-    def strike(self, data: Any, function: str, what: str, nth: int, far: int, seconds: float) -> None:
+    def strike(self, data: Any, function: str, what: str, nth: int, far: int) -> None:
         """Let something go wrong at a call to come."""
         call = data.draw(st.sampled_from(CALLS[function]))
-        times = nth + 4 * far if call == "any" else nth
-        self.world.strikes.append(Strike(what, function, call, times, seconds))
+        self.world.strikes.append(Strike(what, function, call, nth + 4 * far if call == "any" else nth))
+
+    @rule(
+        where=st.sampled_from(STALLS),
+        nth=st.sampled_from([1, 1, 2]),
+        seconds=st.sampled_from([590.0, 115.0, 30.0, 1.0]),
+    )
+    def stall(self, where: tuple[str, str], nth: int, seconds: float) -> None:
+        """Let a function stand still at a call to come; others go on meanwhile."""
+        self.world.strikes.append(Strike("stall", *where, nth, seconds))
 
     # ------------------------------------------------------------------ the service
+    @rule(outcomes=st.lists(st.sampled_from(sorted(CREATES)), min_size=1, max_size=3))
+    def creates(self, outcomes: list[str]) -> None:
+        """Say what becomes of the next creates."""
+        for outcome in outcomes:
+            self.world.service.faults.add({"endpoint": "create", "action": dict(CREATES[outcome])})
+
     @rule(
-        endpoint=st.sampled_from(["create", "create", "create", "check", "query", "list", "cancel", "result"]),
-        action=st.sampled_from(HTTP_FAULTS),
-        times=st.sampled_from([1, 1, 1, 4]),
+        endpoint=st.sampled_from(["create", "check", "query", "list", "cancel", "result"]),
+        action=st.sampled_from([*HTTP_FAULTS, *({"nonsense": name} for name in ODD)]),
+        times=st.sampled_from([1, 1, 4]),
     )
     def fault(self, endpoint: str, action: dict[str, Any], times: int) -> None:
-        """Let calls of the service fail."""
-        self.world.service.faults.add({"endpoint": endpoint, "action": dict(action), "times": times})
+        """Let calls of the service fail, or be answered with nonsense."""
+        if "nonsense" not in action or endpoint not in {"cancel", "result"}:
+            self.world.service.faults.add({"endpoint": endpoint, "action": dict(action), "times": times})
 
-    @rule(endpoint=st.sampled_from(["query", "list", "create", "check"]), name=st.sampled_from(sorted(set(NONSENSE) - {"deep", "long_texts", "numbers_long"})))
-    def nonsense(self, endpoint: str, name: str) -> None:
-        """Let the service answer nonsense once."""
-        self.world.service.faults.add({"endpoint": endpoint, "action": {"nonsense": name}})
-
-    @rule(endpoint=st.sampled_from(["create", "check"]), said=st.sampled_from(REFUSALS))
-    def refusal(self, endpoint: str, said: dict[str, Any]) -> None:
-        """Let the service refuse a job."""
+    @rule(
+        endpoint=st.sampled_from(["create", "check", "task", "task", "no link"]),
+        said=st.sampled_from(REFUSALS),
+        times=st.sampled_from([1, 4]),
+    )
+    def refusal(self, endpoint: str, said: dict[str, Any], times: int) -> None:
+        """Let the service refuse a job, or a task fail, or have no link."""
         self.judge.trouble = True
-        self.world.service.faults.add({"endpoint": endpoint, "action": {"status": 400, "body": said}})
+        if endpoint == "no link":
+            self.world.service.faults.add({"action": {"no_link": True}, "times": times})
+        elif endpoint == "task":
+            self.world.service.faults.add({"action": {"task_fails": said}})
+        else:
+            self.world.service.faults.add({"endpoint": endpoint, "action": {"status": 400, "body": said}})
 
-    @rule(code=st.sampled_from(["InternalError", "InvalidParameter.DataInspection", None]))
-    def task_fails(self, code: str | None) -> None:
-        """Let the next task that ends fail."""
-        message = "Unable to download the media resource during the data inspection process."
-        self.world.service.faults.add({"action": {"task_fails": {"code": code, "message": message}}})
-
-    @rule(times=st.sampled_from([1, 4]))
-    def no_link(self, times: int) -> None:
-        """Let a finished task have no link."""
-        self.world.service.faults.add({"action": {"no_link": True}, "times": times})
-
-    @rule(state=st.sampled_from(["ok", "ok", *sorted(TROUBLES)]))
+    @rule(state=st.sampled_from(["ok", "ok", "unreachable", *sorted(TROUBLES)]))
     def account(self, state: str) -> None:
-        """Let the account be in trouble, or well."""
+        """Let the account be in trouble, or well, or not be reached for a while."""
         self.judge.trouble = self.judge.trouble or state != "ok"
-        self.world.service.set_trouble(state)
-
-    @rule(times=st.integers(1, 4))
-    def unreachable(self, times: int) -> None:
-        """Let the service not be reached."""
-        self.world.transport.unreachable = times
+        if state == "unreachable":
+            self.world.transport.unreachable = 3
+        else:
+            self.world.service.set_trouble(state)
 
     @rule(lag=st.sampled_from([0.0, 10.0, 60.0]))
     def list_lag(self, lag: float) -> None:
@@ -249,7 +272,7 @@ class Search(RuleBasedStateMachine):
         length = 9.0 if same_key else seconds
         self.world.service.create(
             api_key=key,
-            model=MODELS[DEFAULT].name,
+            model=DEFAULT,
             image_url="https://theirs.example/face",
             audio_url="https://theirs.example/" + quote(f"voice theirs 1 {length}"),
             face_bbox=None,
@@ -287,6 +310,3 @@ class Search(RuleBasedStateMachine):
         world.redrive()
         world.run(QUIET_SECONDS)
         self.judge.check_end()
-
-
-__all__ = ["START", "Boxes", "Search"]
