@@ -53,7 +53,9 @@ class Expressions:
         """Say whether the call's condition holds for an item."""
         if self._condition is None:
             return True
-        return any(all(self._holds(item or {}, c) for c in part.split(" AND ")) for part in self._condition.split(" OR "))
+        return any(
+            all(self._holds(item or {}, c) for c in part.split(" AND ")) for part in self._condition.split(" OR ")
+        )
 
     def _holds(self, item: Item, condition: str) -> bool:
         if found := re.fullmatch(r"attribute_(not_)?exists\((\S+)\)", condition):
@@ -171,6 +173,8 @@ class DynamoDB:
         }
         if limit is not None and page and len(page) == limit:
             answer["LastEvaluatedKey"] = {"pk": {"S": page[-1][0]}, "sk": {"S": page[-1][1]}}
+        if call.get("Select") == "COUNT":
+            del answer["Items"]
         return answer
 
 
@@ -312,7 +316,7 @@ class StepFunctions:
     begin: Callable[[Run], None]
     runs: dict[str, Run] = field(default_factory=dict)
 
-    def start_execution(self, *, stateMachineArn: str, name: str, input: str) -> None:  # noqa: A002, N803  # boto3's names
+    def start_execution(self, *, stateMachineArn: str, name: str, input: str) -> None:  # noqa: A002, ARG002, N803  # boto3's names
         """Start an execution."""
 
         def do() -> None:

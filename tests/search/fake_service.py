@@ -15,7 +15,6 @@ from portraitcast.adapters.dashscope.transport import RawAnswer
 from simulator import api
 from simulator.account import Account, Settings, Task, key_id
 from simulator.faults import spoil
-from simulator.models import CHECK_CNY
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
 
 ORIGIN: Final = "https://service.example"
 CALL_SECONDS: Final = 35.0
-NO_RATES: Final = dict.fromkeys(("check_rate", "create_rate", "query_rate", "list_rate", "cancel_rate"))
+NO_RATES: Final[dict[str, Any]] = dict.fromkeys(("check_rate", "create_rate", "query_rate", "list_rate", "cancel_rate"))
 _BOXES: Final = {"face_bbox": [302, 286, 610, 593], "ext_bbox": [71, 9, 840, 778]}
 
 
@@ -178,7 +177,9 @@ class InProcess:
         sent: Any = {"Authorization": f"Bearer {key}", **(headers or {})}
         query = {name: str(value) for name, value in (params or {}).items()}
         call = api.Call(endpoint, task_id, sent, query, content)
-        answer: RawAnswer = self._outside(f"service.{endpoint}", lambda: self._answer(call, CALL_SECONDS if seconds is None else seconds))
+        answer: RawAnswer = self._outside(
+            f"service.{endpoint}", lambda: self._answer(call, CALL_SECONDS if seconds is None else seconds)
+        )
         return answer
 
     def _answer(self, call: api.Call, most: float) -> RawAnswer:

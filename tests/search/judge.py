@@ -196,24 +196,28 @@ class Judge:
             return
         status = report["status"]
         held = report["queue"]["held"] if report["queue"] else None
-        if status == "queued" and held == "budget":
+        # With another key nobody sees a task: its 24 hours are waited for.
+        if (status, held) == ("queued", "budget") or (status == "rendering" and report["task"]["id"] in unseen):
             return
-        if status == "rendering" and report["task"]["id"] in unseen:
-            return  # with another key nobody sees it: its 24 hours are waited for
         if status not in ENDS:
             self.faults.append(f"{name} is still {status} ({held}): {report['message']}")
             return
-        if status in {"rejected", "failed"} and not report["error"]:
+        self._has_its_reason(name, report, bucket, has_voice=bool(voices or linked))
+        if len(voices) == 1 and not linked and status != "withdrawn":
+            self._is_of_this_voice(name, report, voices[0], bucket)
+
+    def _has_its_reason(self, name: str, report: dict[str, Any], bucket: Bucket, *, has_voice: bool) -> None:
+        """An end without a video says why, and it is true."""
+        status, error = report["status"], report["error"]
+        if status in {"rejected", "failed"} and not error:
             self.faults.append(f"{name} is {status} without a reason")
         if status == "waiting" and _is_whole(bucket, name):
             self.faults.append(f"{name} waits, and nothing is missing: {report['message']}")
-        if status == "withdrawn" and (voices or linked):
+        if status == "withdrawn" and has_voice:
             self.faults.append(f"{name} is withdrawn, and its voice is there")
-        dear = report["error"] and report["error"]["code"] == "OverBudget" and self.world.budget
+        dear = error and error["code"] == "OverBudget" and self.world.budget
         if status == "rejected" and _is_whole(bucket, name) and not (self.trouble or dear):
-            self.faults.append(f"{name} is rejected, and nothing is wrong: {report['error']}")
-        if len(voices) == 1 and not linked and status != "withdrawn":
-            self._is_of_this_voice(name, report, voices[0], bucket)
+            self.faults.append(f"{name} is rejected, and nothing is wrong: {error}")
 
     def _is_of_this_voice(self, name: str, report: dict[str, Any], voice: str, bucket: Bucket) -> None:
         """A job's report speaks of the voice that lies there, and its video is made of it."""

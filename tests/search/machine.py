@@ -26,9 +26,28 @@ AGAIN: Final = st.sampled_from([None, None, None, 2.0, 100.0, 4000.0])
 CALLS: Final = {
     "submit": [
         *("any", "put_item", "update_item", "transact_write_items", "query", "get_item", "get_object", "head_object"),
-        *("list_objects_v2", "put_object", "send_message", "start_execution", "sign", "service.check", "service.create", "service.list"),
+        *(
+            "list_objects_v2",
+            "put_object",
+            "send_message",
+            "start_execution",
+            "sign",
+            "service.check",
+            "service.create",
+            "service.list",
+        ),
     ],
-    "deliver": ["any", "service.fetch", "service.query", "put_object", "head_object", "transact_write_items", "update_item", "query", "send_message"],
+    "deliver": [
+        "any",
+        "service.fetch",
+        "service.query",
+        "put_object",
+        "head_object",
+        "transact_write_items",
+        "update_item",
+        "query",
+        "send_message",
+    ],
     "status": ["any"],
     "prepare": ["any"],
 }
@@ -100,7 +119,12 @@ class Search(RuleBasedStateMachine):
         self.files += 1
         self.world.put(f"acme/{who}.wav", f"voice {who} {self.files} 2.0", late=late, again=again)
 
-    @rule(key=st.sampled_from(["anna.mp3", "anna.png", "bob.png", "anna.jpg", "zed.png"]), bad=st.sampled_from(["", "", " no face"]), late=LATE, again=AGAIN)
+    @rule(
+        key=st.sampled_from(["anna.mp3", "anna.png", "bob.png", "anna.jpg", "zed.png"]),
+        bad=st.sampled_from(["", "", " no face"]),
+        late=LATE,
+        again=AGAIN,
+    )
     def drop_file(self, key: str, bad: str, late: float, again: float | None) -> None:
         """Drop another new file."""
         self.files += 1
@@ -114,7 +138,7 @@ class Search(RuleBasedStateMachine):
         self.world.put(f"acme/{key}.json", json.dumps(SETTINGS[what]) if what in SETTINGS else "{", late=late)
 
     @rule(bob=st.booleans())
-    def drop_pairs(self, bob: bool) -> None:  # noqa: FBT001  # a rule's
+    def drop_pairs(self, bob: bool) -> None:
         """Drop what makes a job, or two."""
         for who in PEOPLE[: 1 + bob]:
             self.files += 1
@@ -159,12 +183,12 @@ class Search(RuleBasedStateMachine):
 
     @precondition(lambda self: self.world.running())
     @rule(told=st.booleans(), status=st.sampled_from(["ABORTED", "ABORTED", "FAILED", "TIMED_OUT"]))
-    def end_execution(self, told: bool, status: str) -> None:  # noqa: FBT001  # a rule's
+    def end_execution(self, told: bool, status: str) -> None:
         """Abort an execution, or let it break; the event of it may be lost."""
         self.world.end(self.world.running()[0], status, told=told or status == "ABORTED")
 
     @rule(paused=st.booleans(), late=st.sampled_from([0.0, 30.0]))
-    def pause(self, paused: bool, late: float) -> None:  # noqa: FBT001  # a rule's
+    def pause(self, paused: bool, late: float) -> None:
         """Pause or resume; the order may come late."""
         self.world.post({"pause": paused, "at": None}, after=late)
 
@@ -254,19 +278,19 @@ class Search(RuleBasedStateMachine):
         self.world.service.hidden = set(self.world.service.tasks)
 
     @rule(manual=st.booleans())
-    def hold_tasks(self, manual: bool) -> None:  # noqa: FBT001  # a rule's
+    def hold_tasks(self, manual: bool) -> None:
         """Let tasks run on, or end in their time."""
         self.world.service.set({"manual": manual})
 
     @rule(other_account=st.booleans())
-    def rotate_key(self, other_account: bool) -> None:  # noqa: FBT001  # a rule's
+    def rotate_key(self, other_account: bool) -> None:
         """Give the stack another key, of the same account or of another."""
         service = self.world.service
         service.tenant += other_account
         service.set({"api_key": f"{service.settings.api_key}x"})
 
     @rule(seconds=st.sampled_from([2.0, 9.0]), same_key=st.booleans())
-    def foreign_task(self, seconds: float, same_key: bool) -> None:  # noqa: FBT001  # a rule's
+    def foreign_task(self, seconds: float, same_key: bool) -> None:
         """Let other software of the same account make a task; of our length only with a key that tells it apart."""
         key = self.world.service.settings.api_key if same_key else "sk-theirs"
         length = 9.0 if same_key else seconds

@@ -319,7 +319,7 @@ class SmallWorld:
         def handle(_: Container) -> None:
             try:
                 self.messages.send_message(QueueUrl=QUEUE, MessageBody=json.dumps({"prepared": self._read(order)}))
-            except (Died, Exception) as error:  # noqa: BLE001  # of whatever it dies
+            except (Died, Exception) as error:  # of whatever it dies
                 if receives >= MEDIA_RECEIVES:
                     self.dead.append((MEDIA_QUEUE, message))
                 else:

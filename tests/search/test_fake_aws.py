@@ -49,10 +49,10 @@ def _told(call: Callable[..., Any], given: dict[str, Any]) -> Any:
 def _of_table(given: dict[str, Any], answer: Any) -> Any:
     """Return what the table's adapter reads of an answer; an index, and a projection, tell keys only."""
     if isinstance(answer, ClientError):
-        reasons = [r["Code"] for r in answer.response.get("CancellationReasons", [])]  # type: ignore[typeddict-item]  # of transactions
+        reasons = [r["Code"] for r in answer.response.get("CancellationReasons", [])]
         return answer.response["Error"]["Code"], reasons
     if answer is None or "Items" not in answer:
-        return (answer or {}).get("Item")
+        return (answer or {}).get("Item"), (answer or {}).get("Count")
     items = answer["Items"]
     if {"IndexName", "ProjectionExpression"} & given.keys():
         items = sorted(item["sk"]["S"] for item in items)
