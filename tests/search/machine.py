@@ -56,11 +56,11 @@ SETTINGS: Final = {
     "active": {"parameters": {"style_level": "active"}},
     "zed": {"input": {"image_url": "zed.png"}},
 }
-STALLS: Final = [
-    *(("deliver", "put_object"), ("deliver", "service.fetch"), ("deliver", "transact_write_items"), ("status", "any")),
-    *(("submit", "service.create"), ("submit", "service.check"), ("submit", "transact_write_items")),
-    *(("submit", "list_objects_v2"), ("submit", "put_item"), ("submit", "query"), ("submit", "put_object")),
+SUBMIT_STALLS: Final = [
+    *("service.create", "service.create", "service.check", "transact_write_items", "list_objects_v2", "put_item"),
+    *("query", "put_object"),
 ]
+DELIVER_STALLS: Final = ["put_object", "service.fetch", "transact_write_items", "service.query"]
 CREATES: Final[dict[str, dict[str, Any]]] = {
     "taken, answer lost": {"close": "after"},
     "not taken, answer lost": {"close": "before"},
@@ -84,23 +84,35 @@ REFUSALS: Final[list[dict[str, Any]]] = [
 ]
 
 
+ALWAYS, CREATES_, DELIVERIES, EVENTS = "all", "creates", "deliveries", "events"
+MOODS: Final = (CREATES_, DELIVERIES, EVENTS, ALWAYS)
+
+
+def in_moods(*moods: str) -> Any:
+    """Let a rule be drawn in histories of these moods, and in those of all: what belongs together meets sooner."""
+    return precondition(lambda self: self.mood in {*moods, ALWAYS})
+
+
 class Search(RuleBasedStateMachine):
-    """One history."""
+    """One history. It has a mood, which says what kind of thing happens in it."""
 
     def __init__(self) -> None:
         super().__init__()
         self.world = SmallWorld()
         self.judge = Judge(self.world)
         self.files = 0
+        self.mood = ALWAYS
 
     @initialize(
+        mood=st.sampled_from(MOODS),
         most=st.sampled_from([2, 1]),
         budget=st.sampled_from([0.0, 0.0, 0.0, 0.5]),
         skew=st.sampled_from([0.0, 0.0, 40.0, -40.0, 130.0, -130.0]),
         task_seconds=st.sampled_from([20.0, 1.0, 400.0]),
     )
-    def begin(self, most: int, budget: float, skew: float, task_seconds: float) -> None:
+    def begin(self, mood: str, most: int, budget: float, skew: float, task_seconds: float) -> None:
         """Choose the stack's parameters, and what the service is like."""
+        self.mood = mood
         self.judge.close()
         self.world.close()
         self.world = SmallWorld(most=most, budget=budget)
@@ -113,12 +125,14 @@ class Search(RuleBasedStateMachine):
         return bool(self.world.changes)
 
     # ------------------------------------------------------------------ people
+    @in_moods(CREATES_, DELIVERIES, EVENTS)
     @rule(who=st.sampled_from(PEOPLE), late=LATE, again=AGAIN)
     def drop_voice(self, who: str, late: float, again: float | None) -> None:
         """Drop a new voice."""
         self.files += 1
         self.world.put(f"acme/{who}.wav", f"voice {who} {self.files} 2.0", late=late, again=again)
 
+    @in_moods(EVENTS)
     @rule(
         key=st.sampled_from(["anna.mp3", "anna.png", "bob.png", "anna.jpg", "zed.png"]),
         bad=st.sampled_from(["", "", " no face"]),
@@ -132,6 +146,7 @@ class Search(RuleBasedStateMachine):
         content = f"voice {who} {self.files} 3.0" if key.endswith("mp3") else f"face {who} {self.files}{bad}"
         self.world.put(f"acme/{key}", content, late=late, again=again)
 
+    @in_moods(EVENTS)
     @rule(key=st.sampled_from(["anna", "settings"]), what=st.sampled_from([*SETTINGS, "broken"]), late=LATE)
     def drop_settings(self, key: str, what: str, late: float) -> None:
         """Drop a settings JSON, of a job or of the folder."""
@@ -145,6 +160,7 @@ class Search(RuleBasedStateMachine):
             self.world.put(f"acme/{who}.wav", f"voice {who} {self.files} 2.0")
             self.world.put(f"acme/{who}.png", f"face {who} {self.files}")
 
+    @in_moods(CREATES_)
     @rule(late=LATE)
     def drop_job_of_links(self, late: float) -> None:
         """Drop a JSON that is a job by itself; nobody measures its voice."""
@@ -153,6 +169,7 @@ class Search(RuleBasedStateMachine):
         self.world.put("acme/linked.json", json.dumps({"input": {"audio_url": link}}), late=late)
         self.world.put("acme/linked.png", f"face linked {self.files}")
 
+    @in_moods(DELIVERIES, EVENTS)
     @precondition(lambda self: self.dropped)
     @rule(n=st.integers(0, 5), late=LATE, again=AGAIN)
     def drop_again(self, n: int, late: float, again: float | None) -> None:
@@ -161,6 +178,7 @@ class Search(RuleBasedStateMachine):
         change = dropped[-1 - n % len(dropped)]
         self.world.put(change.key, change.content or "", late=late, again=again)
 
+    @in_moods(EVENTS)
     @precondition(lambda self: self.dropped)
     @rule(n=st.integers(0, 5), late=LATE, again=AGAIN)
     def delete(self, n: int, late: float, again: float | None) -> None:
@@ -175,23 +193,27 @@ class Search(RuleBasedStateMachine):
         """Let time pass."""
         self.world.run(seconds)
 
+    @in_moods(CREATES_)
     @precondition(lambda self: self.world.budget)
     @rule()
     def wait_for_midnight(self) -> None:
         """Let time pass to just before the service's next day."""
         self.world.run(-(self.world.now + 8 * 3600) % 86_400 - 30)
 
+    @in_moods(DELIVERIES)
     @precondition(lambda self: self.world.running())
     @rule(told=st.booleans(), status=st.sampled_from(["ABORTED", "ABORTED", "FAILED", "TIMED_OUT"]))
     def end_execution(self, told: bool, status: str) -> None:
         """Abort an execution, or let it break; the event of it may be lost."""
         self.world.end(self.world.running()[0], status, told=told or status == "ABORTED")
 
+    @in_moods(CREATES_)
     @rule(paused=st.booleans(), late=st.sampled_from([0.0, 30.0]))
     def pause(self, paused: bool, late: float) -> None:
         """Pause or resume; the order may come late."""
         self.world.post({"pause": paused, "at": None}, after=late)
 
+    @in_moods(CREATES_, DELIVERIES, EVENTS)
     @rule()
     def sweep(self) -> None:
         """Let the schedule come."""
@@ -204,6 +226,7 @@ class Search(RuleBasedStateMachine):
         self.world.redrive()
 
     # ------------------------------------------------------------------ functions
+    @in_moods(CREATES_, DELIVERIES, EVENTS)
     @rule(
         data=st.data(),
         function=st.sampled_from(["submit", "submit", "deliver", "status", "prepare"]),
@@ -216,22 +239,29 @@ class Search(RuleBasedStateMachine):
         call = data.draw(st.sampled_from(CALLS[function]))
         self.world.strikes.append(Strike(what, function, call, nth + 4 * far if call == "any" else nth))
 
+    @in_moods(CREATES_, EVENTS)
     @rule(
-        where=st.sampled_from(STALLS),
-        nth=st.sampled_from([1, 1, 2]),
-        seconds=st.sampled_from([590.0, 115.0, 30.0, 1.0]),
+        call=st.sampled_from(SUBMIT_STALLS), nth=st.sampled_from([1, 1, 2]), seconds=st.sampled_from([30.0, 115.0, 1.0])
     )
-    def stall(self, where: tuple[str, str], nth: int, seconds: float) -> None:
-        """Let a function stand still at a call to come; others go on meanwhile."""
-        self.world.strikes.append(Strike("stall", *where, nth, seconds))
+    def stall_submit(self, call: str, nth: int, seconds: float) -> None:
+        """Let submit stand still at a call to come; others go on meanwhile."""
+        self.world.strikes.append(Strike("stall", "submit", call, nth, seconds))
+
+    @in_moods(DELIVERIES)
+    @rule(call=st.sampled_from(DELIVER_STALLS), seconds=st.sampled_from([590.0, 590.0, 30.0]))
+    def stall_deliver(self, call: str, seconds: float) -> None:
+        """Let deliver stand still at a call to come; others go on meanwhile."""
+        self.world.strikes.append(Strike("stall", "deliver", call, 1, seconds))
 
     # ------------------------------------------------------------------ the service
+    @in_moods(CREATES_)
     @rule(outcomes=st.lists(st.sampled_from(sorted(CREATES)), min_size=1, max_size=3))
     def creates(self, outcomes: list[str]) -> None:
         """Say what becomes of the next creates."""
         for outcome in outcomes:
             self.world.service.faults.add({"endpoint": "create", "action": dict(CREATES[outcome])})
 
+    @in_moods(CREATES_, DELIVERIES)
     @rule(
         endpoint=st.sampled_from(["create", "check", "query", "list", "cancel", "result"]),
         action=st.sampled_from([*HTTP_FAULTS, *({"nonsense": name} for name in ODD)]),
@@ -242,6 +272,7 @@ class Search(RuleBasedStateMachine):
         if "nonsense" not in action or endpoint not in {"cancel", "result"}:
             self.world.service.faults.add({"endpoint": endpoint, "action": dict(action), "times": times})
 
+    @in_moods(DELIVERIES, EVENTS)
     @rule(
         endpoint=st.sampled_from(["create", "check", "task", "task", "no link"]),
         said=st.sampled_from(REFUSALS),
@@ -257,6 +288,7 @@ class Search(RuleBasedStateMachine):
         else:
             self.world.service.faults.add({"endpoint": endpoint, "action": {"status": 400, "body": said}})
 
+    @in_moods(CREATES_)
     @rule(state=st.sampled_from(["ok", "ok", "unreachable", *sorted(TROUBLES)]))
     def account(self, state: str) -> None:
         """Let the account be in trouble, or well, or not be reached for a while."""
@@ -266,22 +298,26 @@ class Search(RuleBasedStateMachine):
         else:
             self.world.service.set_trouble(state)
 
+    @in_moods(CREATES_)
     @rule(lag=st.sampled_from([0.0, 10.0, 60.0]))
     def list_lag(self, lag: float) -> None:
         """Let fresh tasks be in no list for a while: less than it takes to the second look."""
         self.world.service.set({"list_lag_seconds": lag})
 
+    @in_moods(CREATES_)
     @precondition(lambda self: len(self.judge.orders) > 1)
     @rule()
     def list_forgets(self) -> None:
         """Let the list lack all tasks of now, among them one that the stack knows."""
         self.world.service.hidden = set(self.world.service.tasks)
 
+    @in_moods(DELIVERIES)
     @rule(manual=st.booleans())
     def hold_tasks(self, manual: bool) -> None:
         """Let tasks run on, or end in their time."""
         self.world.service.set({"manual": manual})
 
+    @in_moods(CREATES_, DELIVERIES)
     @rule(other_account=st.booleans())
     def rotate_key(self, other_account: bool) -> None:
         """Give the stack another key, of the same account or of another."""
@@ -289,6 +325,7 @@ class Search(RuleBasedStateMachine):
         service.tenant += other_account
         service.set({"api_key": f"{service.settings.api_key}x"})
 
+    @in_moods(CREATES_)
     @rule(seconds=st.sampled_from([2.0, 9.0]), same_key=st.booleans())
     def foreign_task(self, seconds: float, same_key: bool) -> None:
         """Let other software of the same account make a task; of our length only with a key that tells it apart."""
