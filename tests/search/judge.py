@@ -203,8 +203,12 @@ class Judge:
             self.faults.append(f"{name} is still {status} ({held}): {report['message']}")
             return
         self._has_its_reason(name, report, bucket, has_voice=bool(voices or linked))
-        if len(voices) == 1 and not linked and status != "withdrawn":
+        if len(voices) == 1 and not linked and status != "withdrawn" and not self._had_two_voices(name):
             self._is_of_this_voice(name, report, voices[0], bucket)
+
+    def _had_two_voices(self, name: str) -> bool:
+        """Say whether two voices of one name lay there: the second may have been refused, and must be dropped again."""
+        return any(sum(name + suffix in bucket for suffix in VOICES) > 1 for bucket in self._snapshots())
 
     def _has_its_reason(self, name: str, report: dict[str, Any], bucket: Bucket, *, has_voice: bool) -> None:
         """An end without a video says why, and it is true."""
@@ -213,7 +217,7 @@ class Judge:
             self.faults.append(f"{name} is {status} without a reason")
         if status == "waiting" and _is_whole(bucket, name):
             self.faults.append(f"{name} waits, and nothing is missing: {report['message']}")
-        if status == "withdrawn" and has_voice:
+        if status == "withdrawn" and has_voice and not self._had_two_voices(name):
             self.faults.append(f"{name} is withdrawn, and its voice is there")
         dear = error and error["code"] == "OverBudget" and self.world.budget
         if status == "rejected" and _is_whole(bucket, name) and not (self.trouble or dear):

@@ -16,7 +16,9 @@ import traceback
 import hypothesis
 from explorer import SCENARIOS, explore
 from hypothesis import HealthCheck, settings
+from hypothesis.internal.conjecture import engine
 from hypothesis.stateful import run_state_machine_as_test
+from judge import Judge
 from machine import Search
 from mutants import mutant
 
@@ -25,9 +27,31 @@ STEPS = 30
 PREEMPTIONS = 2
 
 
+SHORTEN_SECONDS = 60  # that a history is shortened for, at the most
+
+
+def tell_the_first(began: float) -> None:
+    """Have the first finding printed at once: shortening its history takes a while."""
+    check = Judge.check
+    told: list[AssertionError] = []
+
+    def tell(self: Judge) -> None:
+        try:
+            check(self)
+        except AssertionError as error:
+            if not told:
+                told.append(error)
+                print(f"after {time.monotonic() - began:.0f} s, and to be shortened: {error}", flush=True)
+            raise
+
+    Judge.check = tell  # type: ignore[method-assign]
+
+
 def search(minutes: float, seed: int) -> bool:
     """Draw histories; says whether one failed, and prints it."""
     ends_at, began, histories = time.monotonic() + 60 * minutes, time.monotonic(), 0
+    tell_the_first(began)
+    engine.MAX_SHRINKING_SECONDS = SHORTEN_SECONDS
     fixed = settings(
         max_examples=HISTORIES,
         stateful_step_count=STEPS,
@@ -43,7 +67,7 @@ def search(minutes: float, seed: int) -> bool:
             run_state_machine_as_test(hypothesis.seed(seed)(one), settings=fixed)
         except Exception as error:  # noqa: BLE001  # whatever it is, it is the finding
             print(f"\nSEED={seed} finds, after {histories} histories of earlier seeds:")
-            print("".join(traceback.format_exception_only(error)))
+            print("".join(traceback.format_exception_only(error)), flush=True)
             return True
         histories, seed = histories + HISTORIES, seed + 1
         spent = time.monotonic() - began
