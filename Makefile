@@ -2,6 +2,7 @@
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 .PHONY: approve states audit sbom help demo local examples test test-fuzz test-sam test-unit test-media test-integration test-e2e test-page test-chaos chaos storm bench fuzz lint format lock pause resume sam invoke build deploy clean
+.PHONY: states audit sbom help demo local examples test search test-search test-fuzz test-sam test-unit test-media test-integration test-e2e test-page test-chaos chaos storm bench fuzz lint format lock pause resume invoke build deploy clean
 
 # The first Python here that is new enough; or PYTHON=/path/to/python3.12
 ifeq ($(origin PYTHON),undefined)
@@ -41,6 +42,7 @@ test: export DOCKER ?= 0
 # Measured only here, and judged at the end: what a single folder of tests runs says little.
 test: COVERAGE = --cov --cov-report= --cov-fail-under=0
 test: test-unit test-media test-fuzz test-integration test-e2e test-sam test-chaos ## all tests, and which share of the product they run
+test: test-unit test-media test-fuzz test-search test-integration test-e2e test-chaos ## all tests, and which share of the product they run
 	@.venv/test/bin/python -m coverage combine --quiet .test/coverage
 	@.venv/test/bin/python -m coverage report
 
@@ -60,6 +62,15 @@ fuzz: ## 200,000 hostile inputs for every parser, guided by what they reach [PAR
 	$(INSTALL) fuzz || { echo "make fuzz is atheris, which comes for Linux on x86-64 and Python 3.11 to 3.14; make test-fuzz runs everywhere" >&2; exit 1; }
 	@for parser in $(or $(PARSERS),$$(.venv/fuzz/bin/python tests/fuzz/cover.py)); do echo "fuzzing $$parser"; \
 	    .venv/fuzz/bin/python tests/fuzz/cover.py $$parser -runs=$(or $(RUNS),200000) || exit 1; done
+
+test-search: ## histories of a stack in memory, and pairs of functions interleaved: a moment of search
+	$(INSTALL) test
+	.venv/test/bin/python -m pytest tests/search -q -n 2
+
+search: ## random histories: [MINUTES=60] [SEED=n] [MUTANT=7: a mend is taken out, and must be found] [EXPLORE=1: interleavings]
+	$(INSTALL) test
+	@PYTHONPATH=tests/search:tests:layers/portraitcast:layers/media:local MINUTES=$(MINUTES) SEED=$(SEED) MUTANT=$(MUTANT) \
+	    EXPLORE=$(EXPLORE) .venv/test/bin/python tests/search/run.py
 
 test-integration: ## adapters against moto and the simulator
 	$(INSTALL) test
@@ -102,6 +113,7 @@ lint: ## ruff, mypy, cfn-lint, checkov, sam validate
 	.venv/lint/bin/python -m mypy layers/portraitcast/portraitcast functions/submit/app.py functions/status/app.py functions/deliver/app.py local
 	.venv/lint/bin/python -m mypy layers/media/portraitcast_media functions/prepare/app.py
 	@for tests in unit fuzz media integration e2e sam chaos; do echo "mypy tests/$$tests"; \
+	@for tests in unit fuzz media search integration e2e chaos; do echo "mypy tests/$$tests"; \
 	    case $$tests in unit|fuzz) beside=;; *) beside=tests/$$tests;; esac; \
 	    MYPYPATH=$$beside .venv/lint/bin/python -m mypy --config-file tests/mypy.ini --cache-dir .mypy_cache/$$tests tests/$$tests || exit 1; done
 	.venv/lint/bin/cfn-lint template.yaml

@@ -109,7 +109,9 @@ def read(content: bytes) -> dict[str, Any] | None:
 
     try:
         report = json.loads(content, parse_constant=refuse)
-        return shown(report) if report["schema"] == SCHEMA else None
+        known = report["schema"] == SCHEMA and isinstance(report["name"], str)
+        (report["inputs"].get("voice") or {}).get("version")  # what jobs are told apart by must be there to be read
+        return shown(report) if known else None
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
 
@@ -162,8 +164,8 @@ class Jobs:
             return None
         try:
             return read(self._s3.get_object(Bucket=self._results, Key=item["Key"])["Body"].read())
-        except self._s3.exceptions.NoSuchKey:
-            return None  # deleted since it was listed
+        except (self._s3.exceptions.NoSuchKey, self._s3.exceptions.InvalidObjectState):
+            return None  # deleted since it was listed, or in an archive class
 
     @staticmethod
     def _identity(job: dict[str, Any]) -> tuple[str, str]:

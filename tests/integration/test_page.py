@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
 import pytest
-from world import client, portrait
+from world import S3Error, client, portrait, s3_answers
 
 import page as page_module
 from page import read, serve, still
@@ -155,6 +155,32 @@ def test_only_so_many_jobs_are_shown_and_the_full_count_stands_beside_them(
 )
 def test_a_json_that_is_no_report_is_left_out(content: bytes) -> None:
     assert read(content) is None
+
+
+ODD = {
+    "no name": {"name": None},
+    "a name that is none": {"name": 7},
+    "a voice that is a text": {"inputs": {"voice": "a.mp3", "portrait": None}},
+    "inputs that are a list": {"inputs": []},
+    "half a surrogate": {"video": {"key": "\ud83d", "sha256": ""}},
+}
+
+
+@pytest.mark.parametrize("fields", ODD.values(), ids=ODD)
+def test_one_odd_json_stops_no_list(visitor: Visitor, fields: dict[str, Any]) -> None:
+    """Anybody may put a JSON among the results: the others are shown all the same."""
+    put_report(visitor, "acme/line-01")
+    odd = {name: value for name, value in {**report("odd"), **fields}.items() if value is not None}
+    visitor.s3.put_object(Bucket=RESULTS, Key="odd.json", Body=json.dumps(odd).encode())
+    assert names(visitor) == ["acme/line-01"]
+
+
+def test_an_archived_json_stops_no_list(visitor: Visitor) -> None:
+    put_report(visitor, "acme/line-01")
+    put_report(visitor, "odd")
+
+    with s3_answers(S3Error(403, "InvalidObjectState", "It is archived."), "odd.json"):
+        assert names(visitor) == ["acme/line-01"]
 
 
 def test_a_not_a_number_in_a_report_does_not_reach_the_browser() -> None:

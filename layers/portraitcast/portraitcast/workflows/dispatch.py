@@ -134,15 +134,21 @@ class Dispatch:
     def _last_look(self, entry: QueueEntry, passed: set[str]) -> Job | None:
         """Evaluate a job right before it is sent, from its files as they are now; None if it can't be sent now.
 
-        The bucket is asked for own files that no event has told of. One job's trouble is logged, and others go on.
+        The bucket is asked for own files that no event has told of, and then the job is evaluated: what was noted
+        meanwhile, and is still to be evaluated by whoever noted it, counts too. One job's trouble is logged, and others
+        go on.
         """
         try:
+            before = self._table.job(entry.job)
+            due = before is not None and before.ready_at <= self._clock()
+            if before is not None and due and self._ingest.find_missed(before):
+                return None
             job = self._evaluate.job(entry.job)
             if job is None or job.status is not Status.QUEUED or job.queue_key != entry.key:
                 passed.add(entry.job)
                 return None
-            if job.ready_at <= self._clock() and self._ingest.find_missed(job):
-                return None
+            if job.ready_at <= self._clock() and not (due and before is not None and job.inputs == before.inputs):
+                return None  # the files that it is made of now were not asked for
         except ConflictError:
             raise
         except Exception:  # as above
