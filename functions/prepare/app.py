@@ -27,7 +27,7 @@ AWS = Config(connect_timeout=5, read_timeout=30, retries={"mode": "standard", "t
 @cache
 def storage() -> Storage:
     """Both buckets, once a process."""
-    return Storage(boto3.client("s3", config=AWS), os.environ["WORK_BUCKET"])
+    return Storage(boto3.client("s3", config=AWS), os.environ["WORK_BUCKET"], os.environ["UPLOAD_PREFIX"])
 
 
 @cache

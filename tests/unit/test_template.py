@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from package import read_template
-from portraitcast.adapters.download import ParameterError, listed_origins
+from portraitcast.adapters.download import listed_origins
+from portraitcast.errors import ParameterError
 from portraitcast.domain.account import Account
 from portraitcast.domain.metrics import UNITS, account_metrics
 from portraitcast.errors import TryLaterError

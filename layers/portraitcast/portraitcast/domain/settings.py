@@ -32,12 +32,14 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 SETTINGS_MAX_BYTES: Final = 64 * 1024  # ours: a settings JSON is some hundred bytes
+REFERENCE_MAX_CHARS: Final = 200  # ours: an order number, an id, a short sentence
 LINK_MAX_CHARS: Final = 2048  # ours: a link in a settings JSON; the longest that is safe everywhere on its way
 BOX_MAX: Final = max(model.picture.max_side for model in MODELS.values() if model.takes_boxes)
 RATIOS: Final = ("1:1", "3:4")  # EMO image detection, parameters.ratio; the first is the default and the cheaper one
 
 _FIELDS: Final = {
-    "$": ("model", "input", "parameters"),
+    "$": ("model", "input", "parameters", "job"),
+    "$.job": ("reference",),
     "$.input": ("image_url", "audio_url", "face_bbox", "ext_bbox"),
     "$.parameters": tuple(dict.fromkeys(p.name for model in MODELS.values() for p in model.parameters)),
 }
@@ -65,6 +67,8 @@ class Settings:
         An http(s) link; never in a folder's settings.
     face_bbox, ext_bbox
         Both or neither; never in a folder's settings.
+    reference
+        What the owner's own systems call the job; never in a folder's settings.
     """
 
     model: str | None = None
@@ -73,6 +77,7 @@ class Settings:
     face_bbox: Box | None = None
     ext_bbox: Box | None = None
     parameters: dict[str, Value] = field(default_factory=dict)
+    reference: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,8 +132,15 @@ def parse_settings(
     root = file.object_at("$", _load(data, file))
     inputs = file.object_at("$.input", root.get("input"))
     parameters = file.object_at("$.parameters", root.get("parameters"))
+    job = file.object_at("$.job", root.get("job"))
 
     if folder_defaults:
+        if root.get("job") is not None:
+            file.refuse(
+                "$.job",
+                "is about one job, and may only stand in its own JSON",
+                "Move it into the JSON that has the name of the job.",
+            )
         for name in _OWN_ONLY:
             if inputs.get(name) is not None:
                 file.refuse(
@@ -156,6 +168,7 @@ def parse_settings(
             for name, value in parameters.items()
             if value is not None
         },
+        reference=file.reference_at("$.job.reference", job.get("reference")),
     )
 
 
@@ -359,6 +372,21 @@ class _File:
         if not any(parameter.accepts(value) for parameter in takers):
             self.refuse_value(path, _allowed(takers), value)
         return value  # type: ignore[return-value]  # a parameter has accepted it
+
+    def reference_at(self, path: str, value: object) -> str | None:
+        """Return a reference; an attribute of Amazon SNS carries it, so it is a text without control characters."""
+        if value is None:
+            return None
+        if (
+            not isinstance(value, str)
+            or not 0 < len(value) <= REFERENCE_MAX_CHARS
+            or any(controls(char) for char in value)
+            or not value.strip()
+            or not _encodable(value)
+        ):
+            allowed = f"a text of 1 to {REFERENCE_MAX_CHARS} characters, none of them a control character"
+            self.refuse_value(path, allowed, value)
+        return value
 
     def box_at(self, path: str, value: object) -> Box | None:
         if value is None:
