@@ -33,7 +33,7 @@ class Turn:
     ahead
         Tasks that are at the provider already: they come before the whole queue.
     usual_seconds
-        What a job usually takes at the provider, which makes one video at a time.
+        What a job usually takes at the provider, which makes one video at a time; 0 where nobody has seen it yet.
     """
 
     place: int | None = None
@@ -228,6 +228,8 @@ def _about_links(job: Job) -> str:
 
 def _about(seconds: float) -> str:
     """Return a length of time as people say it, no finer than it is known."""
+    if seconds < 45:
+        return "less than a minute"
     minutes = round(seconds / 60)
     if minutes < 2:
         return "a minute or two"

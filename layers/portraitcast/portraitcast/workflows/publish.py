@@ -82,7 +82,9 @@ class Publish:
             return None
         place, of = self._table.place(job)
         model = job.inputs.settings.definition if job.inputs.settings else MODELS[DEFAULT]
-        usual = self._table.pace(model.name).expected(job.voice_seconds or model.voice.max_seconds)
+        pace = self._table.pace(model.name)
+        # A new stack has seen no task, and says nothing rather than minutes for a job of seconds.
+        usual = pace.expected(job.voice_seconds or model.voice.max_seconds) if pace.jobs else 0.0
         ahead = (account or self._table.account()).in_flight(model.name)
         return Turn(place, of, ahead, usual)
 
