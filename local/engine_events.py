@@ -36,12 +36,12 @@ def tell_versions(s3: Any, eventbridge: Any) -> None:
         finally:
             _version.reset(token)
 
-    def dispatch_with_version(event: dict[str, Any]) -> Any:
+    def dispatch_with_version(event: dict[str, Any], *rest: Any) -> Any:
         if event.get("Source") == "aws.s3" and _version.get():
             detail = json.loads(event["Detail"])
             detail["object"]["version-id"] = _version.get()
             event = {**event, "Detail": json.dumps(detail)}
-        return dispatch(event)
+        return dispatch(event, *rest)
 
     s3._fire_s3_event, eventbridge._dispatch_event = fire_with_version, dispatch_with_version
 
