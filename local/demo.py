@@ -97,6 +97,10 @@ def describe_video(path: Path) -> str:
         raise RunError(f"{path} is no playable video with sound: {error}") from error
 
 
+class RefusedError(RunError):
+    """The job ended without a video: its report says all, and no log says more."""
+
+
 def explain(report: dict[str, Any]) -> str:
     """Return why a job ended without a video, and what to do."""
     error = report.get("error") or {}
@@ -118,7 +122,7 @@ def make_video(run: Run, portrait: Path, voice: Path, say: Callable[[str], None]
         say(f"dropped {path.name} as s3://{run.outputs['upload_bucket']}/{key}")
     report = wait_for_end(run, name, say, check)
     if report["status"] != "done":
-        raise RunError(explain(report))
+        raise RefusedError(explain(report))
     target = run.work / f"{voice.stem}.mp4"
     s3.download_file(run.outputs["results_bucket"], report["video"]["key"], str(target))
     (run.work / f"{voice.stem}.json").write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", "utf-8")
@@ -148,6 +152,8 @@ def demo() -> None:
         with stack_up(work, PARAMETERS, say=say) as run:
             try:
                 video = make_video(run, portrait, voice, say, check)
+            except RefusedError:
+                raise
             except RunError as error:
                 logs = [run.work / "engine.log", run.work / "simulator.log", *run.save_logs()]
                 raise RunError("\n".join([str(error), "Look into:", *(f"  {path}" for path in logs)])) from error

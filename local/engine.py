@@ -15,6 +15,7 @@ import sys
 import threading
 from typing import Any
 
+from engine_events import deploy_webhooks, send_webhooks, tell_versions
 from engine_logs import keep_saved_queries, take_logged_metrics
 from engine_queues import ask_queue_policies, move_messages
 from engine_recursion import (
@@ -183,6 +184,7 @@ def main() -> None:
         eventbridge,
         iam,
         lambda_svc,
+        s3,
         secretsmanager,
         sqs,
         stepfunctions,
@@ -204,6 +206,9 @@ def main() -> None:
     obey_recursive_loop(provisioners._RESOURCE_HANDLERS, lambda_svc)
     ask_queue_policies(eventbridge, sqs)
     move_messages(sqs)
+    tell_versions(s3, eventbridge)
+    deploy_webhooks(provisioners._RESOURCE_HANDLERS, eventbridge)
+    send_webhooks(eventbridge)
     keep_saved_queries(provisioners._RESOURCE_HANDLERS, cloudwatch_logs)
     take_logged_metrics(lambda_svc, cloudwatch)
     app.main()

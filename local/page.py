@@ -181,10 +181,13 @@ class Jobs:
 
 
 class Server(LoopbackServer):
-    """The page's server, on a free port, with what its handlers need."""
+    """The page's server, with what its handlers need; on a free port where the wished one is taken."""
 
-    def __init__(self, s3: Any, upload_bucket: str, results_bucket: str, work_bucket: str) -> None:
-        super().__init__(0, Handler)
+    def __init__(self, s3: Any, upload_bucket: str, results_bucket: str, work_bucket: str, port: int = 0) -> None:
+        try:
+            super().__init__(port, Handler)
+        except OSError:
+            super().__init__(0, Handler)
         self.s3, self.upload_bucket, self.results_bucket = s3, upload_bucket, results_bucket
         self.work_bucket = work_bucket
         self.jobs = Jobs(s3, upload_bucket, results_bucket)
@@ -352,7 +355,7 @@ class Handler(BaseHTTPRequestHandler):
 
 
 @contextlib.contextmanager
-def serve(s3: Any, upload_bucket: str, results_bucket: str, work_bucket: str) -> Iterator[str]:
+def serve(s3: Any, upload_bucket: str, results_bucket: str, work_bucket: str, port: int = 0) -> Iterator[str]:
     """Serve the page of a stack; yield its address.
 
     Parameters
@@ -360,8 +363,10 @@ def serve(s3: Any, upload_bucket: str, results_bucket: str, work_bucket: str) ->
     s3
         A boto3 client that may list and read the results bucket, read the upload bucket, put into it, and list
         and read the work bucket.
+    port
+        The one to listen on, if nobody else does.
     """
-    with Server(s3, upload_bucket, results_bucket, work_bucket) as server:
+    with Server(s3, upload_bucket, results_bucket, work_bucket, port) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.1}, name="page", daemon=True)
         thread.start()
         try:

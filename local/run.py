@@ -48,6 +48,7 @@ REGION = "us-east-1"
 ACCOUNT = "000000000000"
 STACK = "portraitcast"
 START_SECONDS = 30  # ours: the engine needs 0.5 s and the simulator less, on two idle cores
+PAGE_PORT = 8741  # ours: the page is found again after each start, and its browser tab goes on
 END_SECONDS = 10  # ours: after that a process is killed outright
 OUTPUTS = {  # our names (README.md) → the stack's outputs
     "upload_bucket": "UploadBucket",
@@ -140,7 +141,20 @@ def read_parameters(text: str, known: Mapping[str, Any]) -> dict[str, str]:
                 f"PARAMS: {word!r} isn't Name=value with a parameter of the stack: {', '.join(sorted(known))}."
             )
         parameters[name] = value
+    defaults = {name: str(parameter.get("Default", "")) for name, parameter in known.items()}
+    least, most = (float({**defaults, **parameters}.get(name) or 0) for name in ("MinPollSeconds", "MaxPollSeconds"))
+    if "MaxPollSeconds" in known and least > most:
+        raise RunError(f"PARAMS: MinPollSeconds is {least:g} and MaxPollSeconds {most:g}; the least is above the most.")
     return parameters
+
+
+def make_existing_buckets(s3: Any, parameters: Mapping[str, str]) -> None:
+    """Make the buckets that a stack on AWS would find there, as a person has them: without versions, EventBridge on."""
+    for name in {parameters.get(f"Existing{which}Bucket", "") for which in ("Upload", "Results")} - {""}:
+        s3.create_bucket(Bucket=name)
+        s3.put_bucket_notification_configuration(
+            Bucket=name, NotificationConfiguration={"EventBridgeConfiguration": {}}
+        )
 
 
 def stack_parameters(provider: Provider, wished: Mapping[str, str]) -> dict[str, str]:
@@ -262,6 +276,7 @@ def engine(work: Path, stack: contextlib.ExitStack, processes: list[Process], ho
     ready = Engine(f"http://{host}:{port}", ACCOUNT, secret)
     temporary = work / "tmp"
     temporary.mkdir()
+    stack.callback(shutil.rmtree, temporary, ignore_errors=True)  # functions' code and layers, after the engine's end
     environment = {  # nothing of the person's own environment: functions inherit it
         "PATH": os.environ["PATH"], "HOME": str(work), "LANG": "C.UTF-8", "TMPDIR": str(temporary),
         "GATEWAY_PORT": str(port), "BIND_HOST": host, "MINISTACK_HOST": host, "MINISTACK_REGION": REGION,
@@ -304,6 +319,8 @@ class Run:
         Engine and simulator.
     address
         Where they listen, and what containers call that.
+    template_url
+        Where the packaged template lies in the engine.
     """
 
     outputs: dict[str, Any]
@@ -311,6 +328,7 @@ class Run:
     engine: Engine
     work: Path
     processes: list[Process]
+    template_url: str
     address: Address = LOOPBACK_ONLY
 
     def client(self, service: str) -> Any:
@@ -424,11 +442,11 @@ def stack_up(
             s3.create_bucket(Bucket=bucket)
             upload = uploader(s3, bucket)
             template = package(built, ROOT / ".venv" / "runtime" / "bin" / "python", upload, beside)
-            template_url = upload(json.dumps(template).encode(), ".json").removeprefix("s3://")
+            path = upload(json.dumps(template).encode(), ".json").removeprefix("s3://")
+            template_url = f"{aws.endpoint_url}/{path}"
+            make_existing_buckets(s3, wished)
             cloudformation = aws.client("cloudformation")
-            found = deploy(
-                cloudformation, STACK, f"{aws.endpoint_url}/{template_url}", stack_parameters(service, wished)
-            )
+            found = deploy(cloudformation, STACK, template_url, stack_parameters(service, wished))
         except (StackError, PackageError, InstallError) as error:
             raise RunError(
                 f"template.yaml could not be deployed: {error}\nThe engine's words are in {work / 'engine.log'}"
@@ -446,7 +464,7 @@ def stack_up(
             "simulator_url": service.simulator_url,
         }
         functions = {logical_id: physical[logical_id] for logical_id in names.values()}
-        yield Run(outputs, functions, aws, work, processes, address)
+        yield Run(outputs, functions, aws, work, processes, template_url, address)
 
 
 # ---------------------------------------------------------------- Signals
@@ -582,7 +600,9 @@ def run_local() -> int:
             with (
                 stack_up(work, parameters, provider=provider, address=address) as run,
                 serve(
-                    run.client("s3"), *(run.outputs[f"{which}_bucket"] for which in ("upload", "results", "work"))
+                    run.client("s3"),
+                    *(run.outputs[f"{which}_bucket"] for which in ("upload", "results", "work")),
+                    port=PAGE_PORT,
                 ) as page,
             ):
                 try:

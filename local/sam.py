@@ -51,6 +51,9 @@ def overrides(environment: Mapping[str, str], architecture: str, config: Mapping
     kept = config.get("default", {}).get("deploy", {}).get("parameters", {}).get("parameter_overrides", [])
     words = [*(shlex.split(kept) if isinstance(kept, str) else kept), *shlex.split(environment.get("PARAMS", ""))]
     chosen = dict(word.partition("=")[::2] for word in words)
+    least, most = (chosen.get(f"{which}PollSeconds", "") for which in ("Min", "Max"))
+    if least.isdecimal() and most.isdecimal() and int(least) > int(most):
+        raise SamError(f"MinPollSeconds is {least} and MaxPollSeconds {most}: the least is above the most.")
     return [f"{name}={value}" for name, value in {**chosen, "Architecture": architecture}.items()]
 
 

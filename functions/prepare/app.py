@@ -29,7 +29,7 @@ S3 = AWS.merge(Config(s3={"addressing_style": "path"})) if os.environ.get("AWS_E
 @cache
 def storage() -> Storage:
     """Both buckets, once a process."""
-    return Storage(boto3.client("s3", config=S3), os.environ["WORK_BUCKET"])
+    return Storage(boto3.client("s3", config=S3), os.environ["WORK_BUCKET"], os.environ["UPLOAD_PREFIX"])
 
 
 @cache

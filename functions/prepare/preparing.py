@@ -95,7 +95,7 @@ class Preparing:
             if receives > DEATHS_MAX:
                 died = f"died of it {DEATHS_MAX} times"
                 raise RefusedError(takes_too_much(upload.kind, upload.key, died))  # noqa: TRY301  # one way out for all
-            answer["facts"] = self._facts(upload)
+            answer["facts"] = self._facts(upload, answer)
         except RefusedError as error:
             answer["problem"] = error.problem.as_dict()
         except GoneError:
@@ -103,16 +103,19 @@ class Preparing:
         self._answers.send(answer)
         return answer
 
-    def _facts(self, upload: Upload) -> dict[str, Any]:
+    def _facts(self, upload: Upload, answer: dict[str, Any]) -> dict[str, Any]:
         check_bytes(upload.kind, upload.key, upload.bytes)
         with work_folder() as work:
             file = work / "upload"
             most = VOICE_MAX_BYTES if upload.kind == "voice" else PORTRAIT_MAX_BYTES
             try:
-                self._storage.fetch(Source(self._bucket, upload.key, upload.version, upload.etag), file, most)
+                source = Source(self._bucket, upload.key, upload.version, upload.etag)
+                metadata = self._storage.fetch(source, file, most)
             except TooBigError as error:  # bigger than the event said
                 check_bytes(upload.kind, upload.key, error.size)
                 raise
+            if upload.kind == "voice":  # told also of one that is refused
+                answer["metadata"] = metadata
             made = prepare(file, upload.key, upload.kind, work, max_seconds=self._max_seconds)
             if made.asset and made.file:
                 self._storage.keep(made.asset, made.file)

@@ -73,14 +73,17 @@ class Storage:
         boto3's.
     work_bucket
         Name of the bucket that is written.
+    upload_prefix
+        What stands before the keys of uploads in their bucket (the stack's UploadPrefix).
     """
 
-    def __init__(self, client: S3Client, work_bucket: str) -> None:
+    def __init__(self, client: S3Client, work_bucket: str, upload_prefix: str = "") -> None:
         self._client = client
         self.work_bucket = work_bucket
+        self._upload_prefix = upload_prefix
 
-    def fetch(self, source: Source, path: Path, most: int) -> None:
-        """Write an object into a file, a piece of 1 MiB at a time.
+    def fetch(self, source: Source, path: Path, most: int) -> dict[str, str]:
+        """Write an object into a file, a piece of 1 MiB at a time; return its user metadata as S3 hands it out.
 
         Raises
         ------
@@ -96,8 +99,9 @@ class Storage:
         which: dict[str, Any] = {"VersionId": source.version}
         if source.version in {None, NO_VERSION}:
             which = {"IfMatch": f'"{source.etag}"'} if source.etag else {}
+        key = source.key if source.bucket == self.work_bucket else self._upload_prefix + source.key
         try:
-            answer = self._client.get_object(Bucket=source.bucket, Key=source.key, **which)
+            answer = self._client.get_object(Bucket=source.bucket, Key=key, **which)
         except ClientError as error:
             if error.response["Error"]["Code"] in _GONE:
                 raise GoneError(source.key) from error
@@ -112,6 +116,7 @@ class Storage:
         with path.open("wb") as file:
             for piece in body.iter_chunks(PIECE):
                 file.write(piece)
+        return dict(answer["Metadata"])
 
     def keep(self, asset: Asset, file: Path) -> bool:
         """Put an asset into the work bucket unless it is there and fresh; return whether it was put."""

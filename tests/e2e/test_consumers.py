@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
+import subprocess
+import sys
+import threading
 import uuid
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -16,6 +22,7 @@ from stack import deploy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from conftest import Stack
 
@@ -198,6 +205,95 @@ def test_the_function_keeps_the_newest_state_when_events_come_late_and_twice(
     stack.until(lambda: newest(table, last), "the function has seen all of them")
 
     assert newest(table, done) == ("done", done["revision"])
+
+
+# ---------------------------------------------------------------- a webhook
+
+
+class Webhook(BaseHTTPRequestHandler):
+    """Somebody's server: refuses the first call, and keeps what it is told."""
+
+    told: list[Report]
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.told.append({"key": self.headers["X-Api-Key"], "report": body})
+        self.send_response(503 if len(self.told) == 1 else 204)
+        self.end_headers()
+
+    def log_message(self, *args: object) -> None:  # nothing on the terminal
+        pass
+
+
+@pytest.fixture
+def webhook() -> Iterator[tuple[str, list[Report]]]:
+    """Return the address of a server, and what it is told."""
+    told: list[Report] = []
+    with ThreadingHTTPServer(("127.0.0.1", 0), type("Kept", (Webhook,), {"told": told})) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.1}, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}/portraitcast", told
+        server.shutdown()
+
+
+def test_a_webhook_is_told_until_it_has_taken_it(
+    stack: Stack, consume: Consume, bus: Bus, job: str, webhook: tuple[str, list[Report]]
+) -> None:
+    address, told = webhook
+    consume("AWS::Events::ApiDestination", EventBusName=bus.name, Url=address, ApiKey="s3cret")
+    reports = made(stack, job)
+
+    for report in reports:
+        bus.tell(report)
+
+    stack.until(lambda: len(told) >= 2, "the webhook was called again")
+    assert told == [{"key": "s3cret", "report": reports[-1]}] * 2
+
+
+# ---------------------------------------------------------------- a program
+
+
+def with_policy(stack: Stack, policy: str) -> dict[str, str]:
+    """Return the environment of a program that has one policy and nothing else."""
+    iam, sts, name = stack.client("iam"), stack.client("sts"), f"program-{uuid.uuid4().hex[:8]}"
+    trust = {"Effect": "Allow", "Principal": {"AWS": sts.get_caller_identity()["Arn"]}, "Action": "sts:AssumeRole"}
+    document = json.dumps({"Version": "2012-10-17", "Statement": [trust]})
+    role = iam.create_role(RoleName=name, AssumeRolePolicyDocument=document)["Role"]["Arn"]
+    iam.attach_role_policy(RoleName=name, PolicyArn=policy)
+    session = sts.assume_role(RoleArn=role, RoleSessionName="program")["Credentials"]
+    return {
+        "AWS_ENDPOINT_URL": stack.outputs["endpoint_url"],
+        "AWS_DEFAULT_REGION": stack.outputs["region"],
+        "AWS_ACCESS_KEY_ID": session["AccessKeyId"],
+        "AWS_SECRET_ACCESS_KEY": session["SecretAccessKey"],
+        "AWS_SESSION_TOKEN": session["SessionToken"],
+        "PATH": os.environ["PATH"],
+    }
+
+
+def test_the_program_fetches_each_video_once(
+    stack: Stack, consume: Consume, bus: Bus, job: str, tmp_path: Path
+) -> None:
+    program = ROOT / "docs" / "consumers" / "fetch_videos.py"
+    assert len(program.read_text("utf-8").splitlines()) <= 25
+    outputs = consume("AWS::IAM::ManagedPolicy", EventBusName=bus.name, ResultsBucket=stack.outputs["results_bucket"])
+    stack.drop(f"{job}.json", json.dumps({"job": {"reference": "order-4711"}}).encode())
+    line, last = made(stack, job), made(stack, f"{job}-2")[-1]
+    command = [sys.executable, str(program), outputs["QueueUrl"], str(tmp_path)]
+    environment = with_policy(stack, outputs["PolicyArn"])
+
+    for report in [*line, line[-1], last]:
+        bus.tell(report)
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as running:  # noqa: S603 - our own
+        assert running.stdout
+        said = {running.stdout.readline() for _ in range(2)}
+        running.terminate()
+
+    files = {report["name"]: f"{report['job']}-{report['revision']}.mp4" for report in (line[-1], last)}
+    assert said == {f"order-4711 {files[job]}\n", f"{job}-2 {files[f'{job}-2']}\n"}
+    for report in (line[-1], last):
+        fetched = (tmp_path / files[report["name"]]).read_bytes()
+        assert hashlib.sha256(fetched).hexdigest() == report["video"]["sha256"]
 
 
 # ---------------------------------------------------------------- what comes

@@ -292,9 +292,27 @@ def test_a_bucket_tells_eventbridge(aws: Aws) -> None:
 
     (message,) = aws.receive(url, 10)
     event = json.loads(message["Body"])
+    assert "version-id" not in event["detail"]["object"]
     assert event["detail-type"] == "Object Created"
     assert event["detail"]["bucket"]["name"] == "theirs"
     assert event["detail"]["object"]["key"] == "a b/+é.mp3"  # not encoded, as it is in S3's own notifications
+
+
+def test_a_versioned_bucket_tells_the_version(aws: Aws) -> None:
+    url, arn = aws.queue("versions")
+    aws.allow(url, arn, "events.amazonaws.com")
+    pattern = {"source": ["aws.s3"], "detail": {"bucket": {"name": ["versioned"]}}}
+    aws.events.put_rule(Name="versions", EventPattern=json.dumps(pattern))
+    aws.events.put_targets(Rule="versions", Targets=[{"Id": "queue", "Arn": arn}])
+    aws.s3.create_bucket(Bucket="versioned")
+    aws.s3.put_bucket_versioning(Bucket="versioned", VersioningConfiguration={"Status": "Enabled"})
+    configuration: Any = {"EventBridgeConfiguration": {}}
+    aws.s3.put_bucket_notification_configuration(Bucket="versioned", NotificationConfiguration=configuration)
+
+    version = aws.s3.put_object(Bucket="versioned", Key="a.mp3", Body=b"x")["VersionId"]
+
+    (message,) = aws.receive(url, 10)
+    assert json.loads(message["Body"])["detail"]["object"]["version-id"] == version
 
 
 # ---------------------------------------------------------------- visibility and redrive

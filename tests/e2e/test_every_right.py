@@ -33,6 +33,7 @@ from stacks import (
     read_uploads,
     role_of,
     take_messages,
+    variable_of,
 )
 
 if TYPE_CHECKING:

@@ -53,6 +53,27 @@ def test_same_bytes_after_a_success_cost_nothing(world: World, files: dict[str, 
     assert (world.new_events(), world.new_notices()) == ([], [])
 
 
+def test_another_reference_is_told_and_costs_nothing(world: World) -> None:
+    """Whoever waits for the new order hears that its video is there."""
+    done(world)
+    world.drop("acme/line.json", {"job": {"reference": "order-4712"}})
+    world.run()
+    (event,) = world.new_events()
+    (notice,) = world.new_notices()
+    assert (event["status"], event["reference"], len(world.tasks())) == ("done", "order-4712", 1)
+    assert notice["MessageAttributes"]["reference"]["Value"] == "order-4712"
+
+
+def test_metadata_is_that_of_the_latest_upload(world: World) -> None:
+    """The bytes are known, and prepare reads nothing again."""
+    done(world)
+    world.metadata = {"order": "4712"}
+    world.drop("acme/line.wav", voice())
+    world.run()
+    (event,) = world.new_events()
+    assert (event["status"], event["metadata"], len(world.tasks())) == ("done", {"order": "4712"}, 1)
+
+
 def test_same_bytes_when_the_video_is_gone(world: World) -> None:
     done(world)
     world.s3.delete_object(Bucket=RESULTS, Key="acme/line.mp4")

@@ -199,7 +199,7 @@ def test_a_newer_report_in_between_stays(s3: Any) -> None:
 
 
 # ---------------------------------------------------------------------- videos
-VIDEO = Video("a.mp4", 5, 0.4, 512, 640, "ab" * 32)
+VIDEO = Video("a.mp4", 5, 0.4, 512, 640, "ab" * 32, RESULTS)
 
 
 def put_video(s3: Any, body: bytes, mark: str = "j1-1-1", *, over: Any = None) -> None:
@@ -215,6 +215,21 @@ def test_a_video_is_put_whole_with_its_metadata(s3: Any) -> None:
     assert (there.job, there.mark, there.video) == ("j1", "j1-1-1", VIDEO)
     answer = s3.get_object(Bucket=RESULTS, Key="a.mp4")
     assert (answer["ContentType"], answer["Body"].read()) == ("video/mp4", b"video")
+    assert answer["ContentDisposition"] == 'attachment; filename="a.mp4"'
+
+
+def test_keys_begin_behind_the_prefixes(s3: Any) -> None:
+    s3.put_object(Bucket=UPLOADS, Key="in/a.wav", Body=b"voice", Metadata={"Order": "4711"})
+    s3.put_object(Bucket=UPLOADS, Key="other/a.wav", Body=b"voice")
+    uploads, results = Uploads(s3, UPLOADS, "in/"), Results(s3, RESULTS, "out/")
+    there = uploads.head("a.wav")
+    assert there is not None
+    assert there.metadata == {"order": "4711"}
+    assert uploads.read("a.wav", there.version, there.etag, 10) == b"voice"
+    assert [listed.key for listed in uploads.page("", None, 10)] == ["a.wav"]
+    assert uploads.page("", "a.wav", 10) == []
+    results.put_report("a.json", report(1), None)
+    assert [item["Key"] for item in s3.list_objects_v2(Bucket=RESULTS)["Contents"]] == ["out/a.json"]
 
 
 def test_a_video_replaces_the_one_that_was_seen_only(s3: Any) -> None:

@@ -222,11 +222,11 @@ def test_a_file_that_kills_prepare(world: World) -> None:
     """Its message comes again until SQS has counted three deaths; then its owner hears of it."""
     deaths: list[str] = []
 
-    def die(read: Callable[[Upload], Any], upload: Upload) -> Any:
+    def die(read: Callable[..., Any], upload: Upload, answer: dict[str, Any]) -> Any:
         if upload.key == "a.wav" and upload.bytes == len(voice()):
             deaths.append(upload.key)
             raise Died
-        return read(upload)
+        return read(upload, answer)
 
     world.instead(world.preparing, "_facts", die)
     world.drop_pair("a")

@@ -404,6 +404,7 @@ class World:
         self._versioning = versioning
         make_bucket(RESULTS)
         make_bucket(WORK, UNVERSIONED)
+        self.metadata: dict[str, str] = {}  # of what is uploaded next
         self._make_listeners()
         self.sfn = client("stepfunctions")
         self.machine = self.sfn.create_state_machine(
@@ -648,7 +649,7 @@ class World:
     def put(self, key: str, body: bytes | str | dict[str, Any]) -> Message:
         """Upload a file and return the event that S3 would send."""
         data = json.dumps(body).encode() if isinstance(body, dict) else body.encode() if isinstance(body, str) else body
-        answer = self.s3.put_object(Bucket=UPLOADS, Key=key, Body=data)
+        answer = self.s3.put_object(Bucket=UPLOADS, Key=key, Body=data, Metadata=self.metadata)
         fields = {"eTag": answer["ETag"].strip('"'), "size": len(data)}
         return self._event(key, "ObjectCreated:Put", fields | self._version(answer))
 

@@ -27,7 +27,7 @@ KEY = "acme/line-01.mp3"
 PROBLEM = Problem(
     "VoiceTooLong", "line-01.mp3 is too long.", "Cut it.", "60 s", "61.2 s", "InvalidURL", "too long", "r-1"
 )
-VOICE = Voice(KEY, "v1", "e1", sha256="a" * 64, bytes=49_197, seconds=6.05, type="mp3")
+VOICE = Voice(KEY, "v1", "e1", sha256="a" * 64, bytes=49_197, seconds=6.05, type="mp3", metadata={"customer": "k-1"})
 PORTRAIT = Portrait(
     *("only_image", "acme/anna.heic", "v2", "e2"),
     sha256="b" * 64,
@@ -48,9 +48,10 @@ INPUTS = Inputs(
     own=("acme/line-01.mp3\nv1",),
     all_own=("acme/line-01.mp3\nv1",),
     folders=("f" * 32,),
+    reference="order-4711",
 )
 TASK = Task("t-1", NOW - 400, 93.0, NOW - 399, NOW - 390, NOW - 300)
-VIDEO = Video("acme/line-01.mp4", 900_000, 6.07, 512, 512, "d" * 64)
+VIDEO = Video("acme/line-01.mp4", 900_000, 6.07, 512, 512, "d" * 64, "results")
 ORPHAN = OrphanedTask(TASK, 1, 1, "e" * 32)
 KNOWN: dict[str, Any] = {
     "inputs": INPUTS,

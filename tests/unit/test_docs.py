@@ -72,7 +72,7 @@ def job(found: Match) -> Job:
 
 TASK = Task("a8532587-fa8c-4ef8-82be-0c46b17950d1", NOW)
 ENDED = replace(TASK, submit_time=NOW, scheduled_time=NOW + 1, end_time=NOW + 90)
-VIDEO = Video("acme/line-01.mp4", 251_747, 6.075, 512, 512, SHA)
+VIDEO = Video("acme/line-01.mp4", 251_747, 6.075, 512, 512, SHA, "results")
 BOXES = Boxes((192, 160, 448, 416), (-2, 0, 640, 642))
 FAULT = Problem("TaskFailed", "It failed.", "Try again.", provider_code="InternalError", request_id="r-1")
 SECOND = Problem("JobAmbiguous", "acme/line-01.wav was refused.", "Give it another name.")

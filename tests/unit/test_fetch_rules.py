@@ -12,7 +12,8 @@ import urllib3
 from pytest_socket import SocketBlockedError
 from requests.adapters import HTTPAdapter
 
-from portraitcast.adapters.download import FetchError, ParameterError, allowed_url, fetched, is_public, listed_origins
+from portraitcast.adapters.download import FetchError, allowed_url, fetched, is_public, listed_origins
+from portraitcast.errors import ParameterError
 from unit.media_samples import mp4
 
 PROVIDER = "dashscope-result-sh.oss-cn-shanghai.aliyuncs.com"

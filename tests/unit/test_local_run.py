@@ -193,3 +193,16 @@ def test_a_terminal_that_closes_ends_the_run(tmp_path: Path, through_make: bool)
 
     assert comes(tmp_path / "ended") == ("make was ended" if through_make else "SIGHUP")
     os.waitpid(child, 0)
+
+
+POLLS: dict[str, dict[str, Any]] = {"MinPollSeconds": {"Default": 15}, "MaxPollSeconds": {"Default": 120}}
+
+
+@pytest.mark.parametrize("text", ["MinPollSeconds=5 MaxPollSeconds=2", "MaxPollSeconds=2", "MinPollSeconds=500"])
+def test_a_least_above_its_most_is_refused(text: str) -> None:
+    with pytest.raises(RunError, match="least is above the most"):
+        read_parameters(text, POLLS)
+
+
+def test_a_least_below_its_most_is_taken() -> None:
+    assert read_parameters("MinPollSeconds=1 MaxPollSeconds=1", POLLS)["MaxPollSeconds"] == "1"

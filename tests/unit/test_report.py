@@ -22,6 +22,9 @@ FIELDS = {
     "schema": None,
     "job": None,
     "name": None,
+    "reference": None,
+    "metadata": None,
+    "created_at": None,
     "revision": None,
     "as_of": None,
     "status": None,
@@ -35,7 +38,7 @@ FIELDS = {
     "settings": ("model", "style_level", "ratio", "face_bbox", "ext_bbox"),
     "queue": ("place", "of", "held"),
     "task": ("id", "submit_time", "scheduled_time", "end_time"),
-    "video": ("key", "bytes", "seconds", "width", "height", "sha256"),
+    "video": ("bucket", "key", "bytes", "seconds", "width", "height", "sha256"),
     "cost_cny": ("estimate", "check", "video", "total", "ever"),
     "tries": None,
     "asked_again_at": None,
@@ -77,7 +80,8 @@ def test_every_field_is_there_and_no_other(status: str, known: dict[str, Any]) -
 def test_what_is_not_known_yet_is_null() -> None:
     report = report_of("waiting", message="Waiting.")
     nulls = {name for name, value in report.items() if value is None}
-    assert nulls == {"candidates", "settings", "queue", "task", "video", "asked_again_at", "error"}
+    unknown = {"candidates", "settings", "queue", "task", "video", "asked_again_at", "error", "reference", "metadata"}
+    assert nulls == unknown
     assert report["inputs"] == {"voice": None, "portrait": None, "settings": []}
     assert report["cost_cny"] == {"estimate": None, "check": 0, "video": None, "total": 0, "ever": 0}
     assert report["errors"] == []
@@ -92,7 +96,9 @@ def test_what_is_known_stands_where_it_belongs() -> None:
     voice, portrait = INPUTS.voice, INPUTS.portrait
     assert voice is not None
     assert portrait is not None
-    hidden = {"etag", "link", "asset"}
+    assert (report["reference"], report["metadata"]) == ("order-4711", {"customer": "k-1"})
+    assert report["created_at"] == iso(made.created_at)
+    hidden = {"etag", "link", "asset", "metadata"}
     for name, file in (("voice", voice), ("portrait", portrait)):
         shown = {part: value for part, value in asdict(file).items() if part not in hidden}
         assert report["inputs"][name] == shown | {"url": None, "changes": list(file.changes)}

@@ -111,3 +111,13 @@ def test_the_estimate_counts_the_jobs_before(place: int, ahead: int, said: str) 
     """The provider makes one video at a time; a job here takes it 93 s."""
     message = build_report(job("queued"), now=0.0, turn=Turn(place, 100, ahead, usual_seconds=93.0))["message"]
     assert message == f"Waiting for its turn: place {place} of 100; its video should be there in {said}."
+
+
+def test_a_job_of_seconds_is_no_job_of_minutes() -> None:
+    message = build_report(job("queued"), now=0.0, turn=Turn(1, 1, 0, usual_seconds=6.0))["message"]
+    assert message == "Waiting for its turn: place 1 of 1; its video should be there in less than a minute."
+
+
+def test_a_new_stack_estimates_nothing() -> None:
+    message = build_report(job("queued"), now=0.0, turn=Turn(1, 1, 0))["message"]
+    assert message == "Waiting for its turn: place 1 of 1."

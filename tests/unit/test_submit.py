@@ -81,7 +81,7 @@ class Sqs:
 class World:
     """A submit among fakes, and the calls that it made."""
 
-    def __init__(self, **answers: Any) -> None:
+    def __init__(self, *, prefix: str = "", **answers: Any) -> None:
         self.calls: list[Call] = []
         self.sqs = Sqs()
         self.queue = Queue(cast("Any", self.sqs), "https://sqs.example/1/uploads")
@@ -90,7 +90,9 @@ class World:
             cast("Any", Part(name, self.calls, answers.get(name)))
             for name in ("ingest", "evaluate", "dispatch", "sweep")
         )
-        self.submit = Submit(ingest, evaluate, dispatch, sweep, self.queue, bucket="uploads", clock=lambda: NOW)
+        self.submit = Submit(
+            *(ingest, evaluate, dispatch, sweep, self.queue), bucket="uploads", prefix=prefix, clock=lambda: NOW
+        )
 
     def handle(self, message: Any, origin: Origin = Origin.CALLER) -> list[Call]:
         text = message if isinstance(message, str) else json.dumps(message)
@@ -769,3 +771,60 @@ def test_a_leaked_slot_is_released(owner: str, status: str, kept: bool) -> None:
 
     Swept([seen], table={"account": account, "update_account": update}).run()
     assert bool(after[0].tasks_in_flight) is kept
+
+
+# S3's events by EventBridge
+
+
+def bridged(kind: str, key: str, *, bucket: str = "uploads", **fields: Any) -> dict[str, Any]:
+    """Return an event as S3 sends it to EventBridge (Amazon S3, "EventBridge event message structure")."""
+    return {
+        "version": "0",
+        "detail-type": kind,
+        "source": "aws.s3",
+        "time": "2026-03-01T03:59:00Z",
+        "detail": {"version": "0", "bucket": {"name": bucket}, "object": {"key": key, **fields}},
+    }
+
+
+def test_eventbridge_tells_of_an_upload() -> None:
+    """Its keys are not encoded."""
+    event = bridged("Object Created", "a/1+1 %2B.mp3", size=5, etag="e1", sequencer="0055", **{"version-id": "v1"})
+    arrival = Arrival("a/1+1 %2B.mp3", "v1", "e1", 5, "0055", at=AT)
+    assert World().handle(event) == [("ingest.arrive", arrival)]
+
+
+def test_eventbridge_tells_of_no_versions() -> None:
+    event = bridged("Object Created", "a.mp3", size=5, etag="e1", sequencer="0055")
+    assert World().handle(event) == [("ingest.arrive", Arrival("a.mp3", "null", "e1", 5, "0055", at=AT))]
+
+
+def test_eventbridge_tells_of_a_deletion() -> None:
+    event = bridged("Object Deleted", "a.mp3", sequencer="0055", **{"version-id": "v2"})
+    assert World().handle(event) == [("ingest.arrive", Arrival("a.mp3", "v2", "", None, "0055", removed=True, at=AT))]
+
+
+def test_other_events_of_s3_are_left_alone() -> None:
+    assert World().handle(bridged("Object Tags Added", "a.mp3")) == []
+
+
+def test_eventbridge_of_another_bucket_is_left_alone() -> None:
+    assert World().handle(bridged("Object Created", "a.mp3", bucket="theirs", size=1, etag="e")) == []
+
+
+def test_eventbridge_without_a_key_is_a_fault() -> None:
+    event = bridged("Object Created", "a.mp3")
+    del event["detail"]["object"]
+    with pytest.raises(MessageError, match="lacks its key"):
+        World().handle(event)
+
+
+@pytest.mark.parametrize(("key", "inside"), [("in/a/b.mp3", "a/b.mp3"), ("out/a/b.json", None), ("a/b.mp3", None)])
+def test_keys_begin_behind_the_prefix(key: str, inside: str | None) -> None:
+    world = World(prefix="in/")
+    for message in (
+        bridged("Object Created", key, size=1, etag="e"),
+        {"Records": [record("ObjectCreated:Put", key, size=1)]},
+    ):
+        world.calls.clear()
+        assert [arrival.key for _, arrival in world.handle(message)] == ([inside] if inside else [])

@@ -6,6 +6,8 @@ import os
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Self
 
+from portraitcast.errors import ParameterError
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
@@ -44,6 +46,8 @@ class Resources(_FromEnvironment):
     topic: str = _variable("TOPIC_ARN")
     operator_topic: str = _variable("OPERATOR_TOPIC_ARN")
     event_bus: str = _variable("EVENT_BUS_NAME")
+    upload_prefix: str = _variable("UPLOAD_PREFIX")
+    results_prefix: str = _variable("RESULTS_PREFIX")
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,3 +74,23 @@ class DeliverConfig(_FromEnvironment):
     """What deliver alone needs."""
 
     extra_video_hosts: str = _variable("EXTRA_VIDEO_HOSTS")
+
+
+def check_poll_seconds(least: float, most: float) -> None:
+    """Raise `ParameterError` where MinPollSeconds is above MaxPollSeconds: CloudFormation can't compare them."""
+    if least > most:
+        raise ParameterError(
+            f"The stack's parameter MinPollSeconds is {least:g} and MaxPollSeconds {most:g}: the least must not be "
+            "above the most. Deploy again with a smaller MinPollSeconds or a larger MaxPollSeconds."
+        )
+
+
+def check_places(upload_bucket: str, upload_prefix: str, results_bucket: str, results_prefix: str) -> None:
+    """Raise `ParameterError` where results would lie among the uploads: a report would be taken for settings."""
+    if upload_bucket != results_bucket:
+        return
+    if upload_prefix.startswith(results_prefix) or results_prefix.startswith(upload_prefix):
+        raise ParameterError(
+            f"Uploads (UploadPrefix {upload_prefix!r}) and results (ResultsPrefix {results_prefix!r}) lie in one "
+            "bucket and within each other. Deploy again with prefixes apart from each other, such as in/ and out/."
+        )

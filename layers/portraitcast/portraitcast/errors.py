@@ -23,5 +23,9 @@ class MessageError(PortraitcastError):
     """A message that nobody of ours has sent: it goes to the dead letters for a person to look at."""
 
 
+class ParameterError(PortraitcastError):
+    """A parameter of the stack makes no sense: which one, its value, and what to write instead."""
+
+
 class NotFoundError(PortraitcastError):
     """An object, or this version of it, isn't there."""

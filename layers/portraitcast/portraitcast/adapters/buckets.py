@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, cast
 
 from portraitcast.adapters.aws import aws_errors
+from portraitcast.domain.disposition import content_disposition
 from portraitcast.domain.job import Video
+from portraitcast.domain.metadata import user_metadata
 from portraitcast.errors import ConflictError, NotFoundError, TryLaterError
 
 if TYPE_CHECKING:
@@ -27,11 +29,12 @@ NO_VERSION: Final = "null"  # Amazon S3: the version id of an object in a bucket
 
 @dataclass(frozen=True, slots=True)
 class StoredObject:
-    """An object as it is now: version, ETag, size in bytes."""
+    """An object as it is now: version, ETag, size in bytes, user metadata."""
 
     version: str
     etag: str
     bytes: int
+    metadata: dict[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,20 +56,29 @@ class StoredVideo:
 
 
 class Uploads:
-    """The upload bucket: read only. Versioned, suspended or without versions: what was read is what was noticed."""
+    """The upload bucket: read only. Versioned, suspended or without versions: what was read is what was noticed.
 
-    def __init__(self, client: S3Client, bucket: str) -> None:
+    Keys begin behind `prefix` (the stack's UploadPrefix), here and everywhere inside.
+    """
+
+    def __init__(self, client: S3Client, bucket: str, prefix: str = "") -> None:
         self._client = client
         self.bucket = bucket
+        self.prefix = prefix
 
     def head(self, key: str) -> StoredObject | None:
         """Return the current version of an object, or None when there is none."""
         try:
             with aws_errors():
-                answer = self._client.head_object(Bucket=self.bucket, Key=key)
+                answer = self._client.head_object(Bucket=self.bucket, Key=self.prefix + key)
         except NotFoundError:
             return None
-        return StoredObject(answer.get("VersionId", NO_VERSION), answer["ETag"].strip('"'), answer["ContentLength"])
+        return StoredObject(
+            answer.get("VersionId", NO_VERSION),
+            answer["ETag"].strip('"'),
+            answer["ContentLength"],
+            user_metadata(answer["Metadata"]),
+        )
 
     def read(self, key: str, version: str, etag: str, most: int) -> bytes:
         """Read one version whole, `most` bytes and one more at the most.
@@ -100,10 +112,11 @@ class Uploads:
 
     def page(self, prefix: str, after: str | None, most: int) -> list[ListedObject]:
         """List up to `most` objects (1,000) under a prefix, those after the key `after`, in S3's order."""
-        more: dict[str, Any] = {"StartAfter": after} if after else {}
+        more: dict[str, Any] = {"StartAfter": self.prefix + after} if after else {}
         with aws_errors():
-            answer = self._client.list_objects_v2(Bucket=self.bucket, Prefix=prefix, MaxKeys=most, **more)
-        return [ListedObject(entry["Key"], entry["ETag"].strip('"')) for entry in answer.get("Contents", [])]
+            answer = self._client.list_objects_v2(Bucket=self.bucket, Prefix=self.prefix + prefix, MaxKeys=most, **more)
+        listed = answer.get("Contents", [])
+        return [ListedObject(entry["Key"].removeprefix(self.prefix), entry["ETag"].strip('"')) for entry in listed]
 
     def _get(self, key: str, version: str, etag: str) -> Any:
         which: dict[str, Any] = {"VersionId": version}
@@ -111,17 +124,21 @@ class Uploads:
             which = {"IfMatch": f'"{etag}"'} if etag else {}
         try:
             with aws_errors():
-                return self._client.get_object(Bucket=self.bucket, Key=key, **which)["Body"]
+                return self._client.get_object(Bucket=self.bucket, Key=self.prefix + key, **which)["Body"]
         except ConflictError as error:
             raise NotFoundError("another object lies under this key by now") from error
 
 
 class Results:
-    """The results bucket: reports and videos."""
+    """The results bucket: reports and videos.
 
-    def __init__(self, client: S3Client, bucket: str) -> None:
+    Keys begin behind `prefix` (the stack's ResultsPrefix); a `Video` has the whole key.
+    """
+
+    def __init__(self, client: S3Client, bucket: str, prefix: str = "") -> None:
         self._client = client
         self.bucket = bucket
+        self.prefix = prefix
 
     def put_report(self, key: str, report: Report, etag: str | None) -> str:
         """Write a report unless a newer one is there; returns the ETag of the one that is there now.
@@ -138,7 +155,7 @@ class Results:
                 with aws_errors():
                     answer = self._client.put_object(
                         Bucket=self.bucket,
-                        Key=key,
+                        Key=self.prefix + key,
                         Body=body,
                         ContentType="application/json; charset=utf-8",
                         CacheControl="no-cache",
@@ -162,10 +179,12 @@ class Results:
         if there is None:
             return None
         etag, metadata = there
-        return StoredVideo(etag, metadata.get("job", ""), metadata.get("owner", ""), _video_of(key, metadata))
+        return StoredVideo(etag, metadata.get("job", ""), metadata.get("owner", ""), self._video(key, metadata))
 
     def put_video(self, video: Video, job: str, mark: str, file: BinaryIO, *, over: StoredVideo | None) -> None:
         """Put a whole, checked video under its final name: nobody ever sees a half one (one PUT, up to 5 GB).
+
+        A download is saved under the job's name, whatever link it came by.
 
         Raises `ConflictError` when something else than `over` lies there by now.
         """
@@ -187,6 +206,7 @@ class Results:
                     Key=video.key,
                     Body=file,
                     ContentType="video/mp4",
+                    ContentDisposition=content_disposition(video.key),
                     Metadata=metadata,
                     **condition,
                 )
@@ -196,27 +216,27 @@ class Results:
     def _head(self, key: str) -> tuple[str, dict[str, str]] | None:
         try:
             with aws_errors():
-                answer = self._client.head_object(Bucket=self.bucket, Key=key)
+                answer = self._client.head_object(Bucket=self.bucket, Key=self.prefix + key)
         except NotFoundError:
             return None
         return answer["ETag"], answer["Metadata"]
+
+    def _video(self, key: str, metadata: dict[str, str]) -> Video | None:
+        """Return what a video's metadata says of it; None for an object that somebody else has put there."""
+        try:
+            return Video(
+                key=self.prefix + key,
+                bytes=int(metadata["bytes"]),
+                seconds=float(metadata["seconds"]),
+                width=int(metadata["width"]),
+                height=int(metadata["height"]),
+                sha256=metadata["sha256"],
+                bucket=self.bucket,
+            )
+        except (KeyError, ValueError):
+            return None
 
 
 def _is_ours(metadata: dict[str, str], report: Report) -> bool:
     """Whether an object under a report's key is a report of the same job; anybody may have put something there."""
     return metadata.get("job") == report["job"] and metadata.get("revision", "").isdecimal()
-
-
-def _video_of(key: str, metadata: dict[str, str]) -> Video | None:
-    """Return what a video's metadata says of it; None for an object that somebody else has put there."""
-    try:
-        return Video(
-            key=key,
-            bytes=int(metadata["bytes"]),
-            seconds=float(metadata["seconds"]),
-            width=int(metadata["width"]),
-            height=int(metadata["height"]),
-            sha256=metadata["sha256"],
-        )
-    except (KeyError, ValueError):
-        return None

@@ -38,15 +38,20 @@ class Notifications:
             raise TryLaterError(f"EventBridge did not take an event: {answer['Entries'][0].get('ErrorCode')}")
 
     def send_notice(self, report: Report, *, subject: str, folder: str) -> None:
-        """Publish a report to whoever has subscribed; `subject` has fewer than 100 characters."""
+        """Publish a report to whoever has subscribed; `subject` has fewer than 100 characters.
+
+        Subscriptions filter on its attributes: ``status``, ``folder``, and ``reference`` where the job has one.
+        """
+        attributes = {"status": str(report["status"]), "folder": folder}
+        if report["reference"] is not None:
+            attributes["reference"] = str(report["reference"])
         with aws_errors():
             self._sns.publish(
                 TopicArn=self._topic,
                 Subject=subject,
                 Message=json.dumps(report, ensure_ascii=False, indent=2),
                 MessageAttributes={
-                    "status": {"DataType": "String", "StringValue": str(report["status"])},
-                    "folder": {"DataType": "String", "StringValue": folder},
+                    name: {"DataType": "String", "StringValue": value} for name, value in attributes.items()
                 },
             )
 

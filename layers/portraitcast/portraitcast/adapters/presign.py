@@ -43,11 +43,14 @@ class Links:
     slashes of the key as they are, the right content type.
     """
 
-    def __init__(self, sts: STSClient, role_arn: str, upload_bucket: str, work_bucket: str) -> None:
+    def __init__(
+        self, sts: STSClient, role_arn: str, upload_bucket: str, work_bucket: str, upload_prefix: str = ""
+    ) -> None:
         self._sts = sts
         self._role_arn = role_arn
         self._upload_bucket = upload_bucket
         self._work_bucket = work_bucket
+        self._upload_prefix = upload_prefix
 
     def sign(self, *objects: LinkedObject) -> list[str]:
         """Return a link for each object, all good for an hour from now."""
@@ -72,8 +75,12 @@ class Links:
         )
         links = []
         for linked in objects:
-            bucket = self._work_bucket if linked.is_asset else self._upload_bucket
-            params: dict[str, Any] = {"Bucket": bucket, "Key": linked.key, "ResponseContentType": linked.content_type}
+            where = (self._work_bucket, "") if linked.is_asset else (self._upload_bucket, self._upload_prefix)
+            params: dict[str, Any] = {
+                "Bucket": where[0],
+                "Key": where[1] + linked.key,
+                "ResponseContentType": linked.content_type,
+            }
             if linked.version != NO_VERSION:
                 params["VersionId"] = linked.version
             links.append(client.generate_presigned_url("get_object", Params=params, ExpiresIn=LINK_SECONDS))

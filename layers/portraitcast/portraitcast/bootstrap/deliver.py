@@ -45,7 +45,7 @@ def from_environment(metrics: Metrics) -> Deliver:
     resources, provider, config = Resources.from_env(), Provider.from_env(), DeliverConfig.from_env()
     adapters = DeliverAdapters(
         table=JobsTable(client("dynamodb"), resources.table),
-        results=Results(s3_client(), resources.results_bucket),
+        results=Results(s3_client(), resources.results_bucket, resources.results_prefix),
         service=service(provider),
         queue=Queue(client("sqs"), resources.uploads_queue),
         history=ExecutionHistory(client("stepfunctions")),
@@ -59,11 +59,16 @@ def from_environment(metrics: Metrics) -> Deliver:
         meter=meter(metrics),
     )
     bounds = PollBounds(provider.min_poll, provider.max_poll)
-    return assemble(adapters, bounds, extra_video_hosts=config.extra_video_hosts)
+    return assemble(adapters, bounds, extra_video_hosts=config.extra_video_hosts, upload_prefix=resources.upload_prefix)
 
 
 def assemble(
-    adapters: DeliverAdapters, bounds: PollBounds, *, extra_video_hosts: str, clock: Callable[[], float] = time.time
+    adapters: DeliverAdapters,
+    bounds: PollBounds,
+    *,
+    extra_video_hosts: str,
+    upload_prefix: str = "",
+    clock: Callable[[], float] = time.time,
 ) -> Deliver:
     """Assemble deliver over adapters."""
     listed_origins(extra_video_hosts)  # a slip in it is told at the first start, not when a paid video is fetched
@@ -74,7 +79,7 @@ def assemble(
         a.service,
         a.queue,
         a.history,
-        Publish(a.table, a.results, a.notifications, a.meter, clock=clock),
+        Publish(a.table, a.results, a.notifications, a.meter, upload_prefix=upload_prefix, clock=clock),
         bounds,
         extra_video_hosts=extra_video_hosts,
         clock=clock,

@@ -13,7 +13,7 @@ from portraitcast.adapters.notifications import Notifications
 from portraitcast.adapters.presign import Links
 from portraitcast.adapters.queues import Queue
 from portraitcast.bootstrap.clients import client, meter, s3_client, service
-from portraitcast.config import Provider, Resources, SubmitConfig
+from portraitcast.config import Provider, Resources, SubmitConfig, check_places, check_poll_seconds
 from portraitcast.workflows.create_task import CreateTask, Limits
 from portraitcast.workflows.dispatch import Dispatch
 from portraitcast.workflows.evaluate import Evaluate, QuietPeriods
@@ -73,9 +73,9 @@ def from_environment(metrics: Metrics) -> SubmitWorkflows:
     resources, provider, config = Resources.from_env(), Provider.from_env(), SubmitConfig.from_env()
     adapters = SubmitAdapters(
         table=JobsTable(client("dynamodb"), resources.table),
-        uploads=Uploads(s3_client(), config.upload_bucket),
-        results=Results(s3_client(), resources.results_bucket),
-        links=Links(client("sts"), config.link_role, config.upload_bucket, config.work_bucket),
+        uploads=Uploads(s3_client(), config.upload_bucket, resources.upload_prefix),
+        results=Results(s3_client(), resources.results_bucket, resources.results_prefix),
+        links=Links(client("sts"), config.link_role, config.upload_bucket, config.work_bucket, resources.upload_prefix),
         service=service(provider),
         queue=Queue(client("sqs"), resources.uploads_queue),
         media_queue=Queue(client("sqs"), config.media_queue),
@@ -112,9 +112,14 @@ def assemble(
     *,
     clock: Callable[[], float] = time.time,
 ) -> SubmitWorkflows:
-    """Assemble submit's workflows over adapters."""
+    """Assemble submit's workflows over adapters; raises `ParameterError` where parameters contradict each other.
+
+    Only submit, which begins what is paid: a task that runs is polled and delivered all the same.
+    """
     a = adapters
-    publish = Publish(a.table, a.results, a.notifications, a.meter, clock=clock)
+    check_poll_seconds(bounds.least, bounds.most)
+    check_places(a.uploads.bucket, a.uploads.prefix, a.results.bucket, a.results.prefix)
+    publish = Publish(a.table, a.results, a.notifications, a.meter, upload_prefix=a.uploads.prefix, clock=clock)
     reading = ReadUpload(a.table, a.uploads, a.media_queue, clock=clock)
     wake = Wake(a.table, a.queue, clock=clock)
     evaluate = Evaluate(
@@ -139,7 +144,9 @@ def assemble(
         clock=clock,
     )
     sweep = Sweep(a.table, evaluate, monitor, a.queue, publish, clock=clock)
-    submit = Submit(ingest, evaluate, dispatch, sweep, a.queue, bucket=a.uploads.bucket, clock=clock)
+    submit = Submit(
+        ingest, evaluate, dispatch, sweep, a.queue, bucket=a.uploads.bucket, prefix=a.uploads.prefix, clock=clock
+    )
     return SubmitWorkflows(
         ingest, evaluate, create_task, dispatch, monitor, publish, sweep, submit, a.queue, a.answers_queue
     )

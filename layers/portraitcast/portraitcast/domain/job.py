@@ -73,7 +73,7 @@ def iso(epoch: float) -> str:
 class Voice:
     """A job's voice: an object of the upload bucket, or an http(s) link that we never fetch (`seconds` is None).
 
-    `asset` is what is passed on in its place.
+    `asset` is what is passed on in its place, `metadata` the object's own (S3 user metadata), None until it is read.
     """
 
     key: str | None = None
@@ -86,6 +86,7 @@ class Voice:
     type: str | None = None
     changes: tuple[str, ...] = ()
     asset: Asset | None = None
+    metadata: dict[str, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +139,8 @@ class Inputs:
         Tags of all its voices and JSONs.
     folders
         Ids of the folders whose pictures or settings may still change this job.
+    reference
+        What the owner's own systems call the job; no part of what the video depends on.
     """
 
     stem: str
@@ -148,6 +151,7 @@ class Inputs:
     own: tuple[str, ...] = ()
     all_own: tuple[str, ...] = ()
     folders: tuple[str, ...] = ()
+    reference: str | None = None
 
     @property
     def model(self) -> str:
@@ -209,7 +213,7 @@ class OrphanedTask:
 
 @dataclass(frozen=True, slots=True)
 class Video:
-    """A delivered video as it lies in the results bucket."""
+    """A delivered video as it lies in a bucket; `key` is the object's whole key."""
 
     key: str
     bytes: int
@@ -217,6 +221,7 @@ class Video:
     width: int
     height: int
     sha256: str
+    bucket: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -464,12 +469,15 @@ class Job:
         return self._out_of_queue()._to("withdraw", now, problems=(), candidates=None, message="", identity="")
 
     def confirm(self, inputs: Inputs, identity: str, fingerprint: str, now: float) -> Self:
-        """Same bytes and settings as the video that is there: nothing is made or paid."""
+        """Same bytes and settings as the video that is there: nothing is made or paid.
+
+        Without an event where nothing else is new; asked for under another reference, the owner's systems are told.
+        """
         return self._out_of_queue()._to(
             "confirm",
             now,
             inputs=self._with_my_stem(inputs),
-            quiet=self.status is Status.DONE,
+            quiet=self.status is Status.DONE and _labels(inputs) == _labels(self.inputs),
             identity=identity,
             fingerprint=fingerprint,
             used=inputs.own,
@@ -657,7 +665,7 @@ class Job:
         inputs = self.inputs
         return (
             *(self.status, self.problems, self.message, self.candidates, self.held),
-            *(inputs.voice, inputs.portrait, inputs.settings_files, inputs.settings),
+            *(inputs.voice, inputs.portrait, inputs.settings_files, inputs.settings, inputs.reference),
         )
 
     def _quietly(self, transition: str, **fields: Any) -> Self:
@@ -675,6 +683,11 @@ class Job:
         # What nobody has read yet of a refused upload stays until it is published.
         fields.setdefault("refused", self.refused if self.unpublished else None)
         return replace(self, revision=self.revision + 1, changed_at=now, quiet=quiet and not self.unpublished, **fields)
+
+
+def _labels(inputs: Inputs) -> tuple[object, ...]:
+    """Return what the owner's systems know the job by."""
+    return inputs.reference, inputs.voice.metadata if inputs.voice else None
 
 
 def owner_of(job: str, attempt: int) -> str:

@@ -76,7 +76,8 @@ class Lookup(Protocol):
 class Gathered:
     """What is known when a job's files are matched.
 
-    `images_at` and `settings_at` are the epoch times of the folder's last change of pictures and of settings.json.
+    `images_at` and `settings_at` are the epoch times of the folder's last change of pictures and of settings.json;
+    `results_prefix` is the stack's ResultsPrefix.
     """
 
     name: Name
@@ -88,6 +89,7 @@ class Gathered:
     now: float
     pair_seconds: float
     settle_seconds: float
+    results_prefix: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,6 +225,7 @@ def _settings(gathered: Gathered, lookup: Lookup, inputs: Inputs) -> _Settings |
             )
         inputs = _with_settings_file(inputs, gathered.jsons)
         own = _parse(gathered.jsons, folder_defaults=False)
+        inputs = replace(inputs, reference=own.reference if own else None)
         if own and own.audio_url and gathered.sounds:
             both = _list([*gathered.jsons, *gathered.sounds])
             raise _problem(
@@ -243,7 +246,7 @@ def _settings(gathered: Gathered, lookup: Lookup, inputs: Inputs) -> _Settings |
 
 
 def _check_name(gathered: Gathered, inputs: Inputs) -> None:
-    length = len((inputs.stem + LONGEST_OUTPUT_SUFFIX).encode())
+    length = len((gathered.results_prefix + inputs.stem + LONGEST_OUTPUT_SUFFIX).encode())
     if length > KEY_MAX_BYTES:
         raise _problem(
             "NameTooLong",
@@ -340,6 +343,7 @@ def _voice(gathered: Gathered, settings: _Settings, lookup: Lookup) -> _VoiceFou
         type=facts.type,
         changes=facts.changes,
         asset=facts.asset,
+        metadata=facts.metadata,
     )
     return _VoiceFound(replace(inputs, voice=voice), facts.problem)
 

@@ -34,7 +34,7 @@ class Turn:
     ahead
         Tasks that are at the provider already: they come before the whole queue.
     usual_seconds
-        What a job usually takes at the provider, which makes one video at a time.
+        What a job usually takes at the provider, which makes one video at a time; 0 where nobody has seen it yet.
     """
 
     place: int | None = None
@@ -43,10 +43,11 @@ class Turn:
     usual_seconds: float = 0.0
 
 
-def build_report(job: Job, *, now: float, turn: Turn | None = None) -> Report:
+def build_report(job: Job, *, now: float, turn: Turn | None = None, upload_prefix: str = "") -> Report:
     """Return a job's report: every field is there, what isn't known is None.
 
-    `turn` is for a queued job.
+    `turn` is for a queued job. `upload_prefix` is the stack's UploadPrefix: inside, keys begin behind it, and in a
+    report they are those of the bucket.
     """
     turn = turn or Turn()
     error = job.problems[0] if job.problems else job.refused
@@ -56,16 +57,24 @@ def build_report(job: Job, *, now: float, turn: Turn | None = None) -> Report:
         "schema": SCHEMA,
         "job": job.id,
         "name": job.name,
+        "reference": job.inputs.reference,
+        "metadata": job.inputs.voice.metadata if job.inputs.voice else None,
+        "created_at": iso(job.created_at),
         "revision": job.revision,
         "as_of": iso(now),
         "status": job.shown_status.value,
         "message": _message(job, turn),
         "inputs": {
-            "voice": _voice(job.inputs.voice),
-            "portrait": _portrait(job.inputs.portrait),
-            "settings": [{"key": f.key, "version": f.version, "sha256": f.sha256} for f in job.inputs.settings_files],
+            "voice": _voice(job.inputs.voice, upload_prefix),
+            "portrait": _portrait(job.inputs.portrait, upload_prefix),
+            "settings": [
+                {"key": upload_prefix + f.key, "version": f.version, "sha256": f.sha256}
+                for f in job.inputs.settings_files
+            ],
         },
-        "candidates": {"keys": list(job.candidates.keys), "count": job.candidates.count} if job.candidates else None,
+        "candidates": {"keys": [upload_prefix + key for key in job.candidates.keys], "count": job.candidates.count}
+        if job.candidates
+        else None,
         "settings": _settings(job),
         "queue": {"place": turn.place, "of": turn.of, "held": job.held} if queued else None,
         "task": _task(job.task) if job.task else None,
@@ -108,11 +117,11 @@ def _units(text: str) -> int:
     return len(text.encode("utf-16-le", "surrogatepass")) // 2
 
 
-def _voice(voice: Voice | None) -> Report | None:
+def _voice(voice: Voice | None, upload_prefix: str) -> Report | None:
     if voice is None:
         return None
     return {
-        "key": voice.key,
+        "key": upload_prefix + voice.key if voice.key else None,
         "url": show_link(voice.link) if voice.link else None,
         "version": voice.version,
         "sha256": voice.sha256,
@@ -123,11 +132,11 @@ def _voice(voice: Voice | None) -> Report | None:
     }
 
 
-def _portrait(portrait: Portrait | None) -> Report | None:
+def _portrait(portrait: Portrait | None, upload_prefix: str) -> Report | None:
     if portrait is None:
         return None
     return {
-        "key": portrait.key,
+        "key": upload_prefix + portrait.key if portrait.key else None,
         "url": show_link(portrait.link) if portrait.link else None,
         "version": portrait.version,
         "sha256": portrait.sha256,
@@ -160,6 +169,7 @@ def _video(job: Job) -> Report | None:
     if video is None:
         return None
     return {
+        "bucket": video.bucket,
         "key": video.key,
         "bytes": video.bytes,
         "seconds": video.seconds,
@@ -194,7 +204,7 @@ def _status_message(job: Job, turn: Turn) -> str:
         case Status.RENDERING:
             return f"The video is being made.{_about_links(job)}"
         case Status.DONE:
-            return f"The video is ready: {job.video_key}."
+            return f"The video is ready: {job.video.key if job.video else job.video_key}."
         case Status.WITHDRAWN:
             return "The file that asked for this video was deleted before the job was sent."
         case _:
@@ -220,6 +230,8 @@ def _about_links(job: Job) -> str:
 
 def _about(seconds: float) -> str:
     """Return a length of time as people say it, no finer than it is known."""
+    if seconds < 45:
+        return "less than a minute"
     minutes = round(seconds / 60)
     if minutes < 2:
         return "a minute or two"

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 SETTINGS_MAX_BYTES: Final = 64 * 1024  # ours: a settings JSON is some hundred bytes
+REFERENCE_MAX_CHARS: Final = 200  # ours: an order number, an id, a short sentence
 LINK_MAX_CHARS: Final = 2048  # ours: a link in a settings JSON; the longest that is safe everywhere on its way
 BOX_MAX: Final = max(model.picture.max_side for model in MODELS.values() if model.takes_boxes)
 SUM_MAX_CNY: Final = 1_000_000  # ours: beyond it a sum is a slip
@@ -39,7 +40,7 @@ RATIOS: Final = ("1:1", "3:4")  # EMO image detection, parameters.ratio; the fir
 
 _FIELDS: Final = {
     "$": ("model", "input", "parameters", "job"),
-    "$.job": ("approved_cny",),
+    "$.job": ("reference", "approved_cny"),
     "$.input": ("image_url", "audio_url", "face_bbox", "ext_bbox"),
     "$.parameters": tuple(dict.fromkeys(p.name for model in MODELS.values() for p in model.parameters)),
 }
@@ -67,6 +68,8 @@ class Settings:
         An http(s) link; never in a folder's settings.
     face_bbox, ext_bbox
         Both or neither; never in a folder's settings.
+    reference
+        What the owner's own systems call the job; never in a folder's settings.
     approved_cny
         The price that this job may have; never in a folder's settings.
     """
@@ -77,6 +80,7 @@ class Settings:
     face_bbox: Box | None = None
     ext_bbox: Box | None = None
     parameters: dict[str, Value] = field(default_factory=dict)
+    reference: str | None = None
     approved_cny: float | None = None
 
 
@@ -168,6 +172,7 @@ def parse_settings(
             for name, value in parameters.items()
             if value is not None
         },
+        reference=file.reference_at("$.job.reference", job.get("reference")),
         approved_cny=file.sum_at("$.job.approved_cny", job.get("approved_cny")),
     )
 
@@ -379,6 +384,21 @@ class _File:
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < SUM_MAX_CNY:
             self.refuse_value(path, f"a sum in CNY, from 0 to below {SUM_MAX_CNY}", value)
         return float(value)
+
+    def reference_at(self, path: str, value: object) -> str | None:
+        """Return a reference; an attribute of Amazon SNS carries it, so it is a text without control characters."""
+        if value is None:
+            return None
+        if (
+            not isinstance(value, str)
+            or not 0 < len(value) <= REFERENCE_MAX_CHARS
+            or any(controls(char) for char in value)
+            or not value.strip()
+            or not _encodable(value)
+        ):
+            allowed = f"a text of 1 to {REFERENCE_MAX_CHARS} characters, none of them a control character"
+            self.refuse_value(path, allowed, value)
+        return value
 
     def box_at(self, path: str, value: object) -> Box | None:
         if value is None:

@@ -31,6 +31,7 @@ SYSTEM_FOLDERS: Final = frozenset(
     {"@eadir", "#recycle", "#snapshot", "@recycle", "@recently-snapshot", "@sharebin", "@tmp", "$recycle.bin"}
     | {"system volume information", "lost+found", "__macosx", "recycler", "network trash folder", "temporary items"}
 )
+METADATA_MAX_BYTES: Final = 2048  # Amazon S3, "Working with object metadata": of all names and values together
 ASSET_FRESH_SECONDS: Final = 20 * 86_400.0  # the work bucket keeps assets for 30 days (template.yaml, WorkBucket)
 _WAY_OUT: Final = "send the key of an object that is there."
 
@@ -194,6 +195,8 @@ class Facts:
         What is passed on instead; of a plain picture, a smaller one for models that take no larger.
     read_at
         When it was read (epoch seconds): the work bucket forgets assets.
+    metadata
+        Of a voice: the object's user metadata.
     """
 
     sha256: str | None = None
@@ -206,6 +209,7 @@ class Facts:
     asset: Asset | None = None
     problem: Problem | None = None
     read_at: float = 0.0
+    metadata: dict[str, str] | None = None
 
     def is_fresh(self, now: float) -> bool:
         """Say whether the asset is still there, long enough for a task to fetch it."""

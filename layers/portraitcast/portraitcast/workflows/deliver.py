@@ -190,12 +190,13 @@ class Deliver:
         """
         found = brought.video
         video = Video(
-            key=job.video_key,
+            key=self._results.prefix + job.video_key,
             bytes=found.bytes,
             seconds=round(found.seconds, 3),
             width=found.width,
             height=found.height,
             sha256=brought.sha256,
+            bucket=self._results.bucket,
         )
         for _ in range(PUT_TRIES):
             current = self._table.job(job.id)

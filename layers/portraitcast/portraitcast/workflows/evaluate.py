@@ -155,6 +155,7 @@ class Evaluate:
             now=self._clock(),
             pair_seconds=self._quiet.pair_seconds,
             settle_seconds=self._quiet.settle_seconds,
+            results_prefix=self._results.prefix,
         )
 
     # ------------------------------------------------------------------ a second voice

@@ -113,7 +113,7 @@ class Ingest:
             elif known is not None and upload.is_older_event_than(known):
                 return known, known
             elif known is not None and upload.has_bytes_of(known):
-                upload = replace(upload, facts=known.facts)
+                upload = replace(upload, facts=self._reading.of_same_bytes(upload, known))
             try:
                 self._table.note_upload(upload, known)
             except ConflictError:
@@ -129,7 +129,8 @@ class Ingest:
         if known.deleted or known.version != NO_VERSION or not known.sequencer:
             return replace(known, sequencer=upload.sequencer)
         again, now = known.repeats + 1, self._clock()
-        return replace(known, sequencer=upload.sequencer, noticed_at=now, repeats=again, refused=False)
+        facts = self._reading.of_same_bytes(upload, known)
+        return replace(known, sequencer=upload.sequencer, noticed_at=now, repeats=again, refused=False, facts=facts)
 
     def _upload(self, name: Name, arrival: Arrival, known: Upload | None) -> Upload:
         """Return what an event says is there; where that isn't certain, what the bucket says."""

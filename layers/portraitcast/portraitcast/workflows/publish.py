@@ -38,8 +38,10 @@ class Publish:
         meter: Meter,
         *,
         clock: Callable[[], float],
+        upload_prefix: str = "",
     ) -> None:
         self._table = table
+        self._upload_prefix = upload_prefix
         self._results = results
         self._notifications = notifications
         self._meter = meter
@@ -62,9 +64,9 @@ class Publish:
         if not job.unpublished:
             return
         now = self._clock()
-        report = build_report(job, now=now, turn=turn or self.turn(job, None))
+        report = build_report(job, now=now, turn=turn or self.turn(job, None), upload_prefix=self._upload_prefix)
         etag = job.report_etag
-        if len(job.report_key.encode()) <= KEY_MAX_BYTES:
+        if len((self._results.prefix + job.report_key).encode()) <= KEY_MAX_BYTES:
             etag = self._results.put_report(job.report_key, report, etag)
         if not job.quiet:
             self._notifications.send_event(report)
@@ -80,7 +82,9 @@ class Publish:
             return None
         place, of = self._table.place(job)
         model = job.inputs.settings.definition if job.inputs.settings else MODELS[DEFAULT]
-        usual = self._table.pace(model.name).expected(job.voice_seconds or model.voice.max_seconds)
+        pace = self._table.pace(model.name)
+        # A new stack has seen no task, and says nothing rather than minutes for a job of seconds.
+        usual = pace.expected(job.voice_seconds or model.voice.max_seconds) if pace.jobs else 0.0
         ahead = (account or self._table.account()).in_flight(model.name)
         return Turn(place, of, ahead, usual)
 

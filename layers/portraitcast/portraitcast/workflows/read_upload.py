@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from portraitcast.domain.problems import Problem
 from portraitcast.domain.settings import SETTINGS_MAX_BYTES
-from portraitcast.domain.uploads import Facts, Name, Upload
+from portraitcast.domain.uploads import Facts, Kind, Name, Upload
 from portraitcast.errors import UnreadableObjectError
 
 if TYPE_CHECKING:
@@ -43,6 +43,22 @@ class ReadUpload:
         if there is None:
             return Upload(name, "", 0, self._clock(), deleted=True)
         return Upload(name, there.version, there.bytes, self._clock(), there.etag, unread=name.kind.is_settings)
+
+    def of_same_bytes(self, upload: Upload, known: Upload) -> Facts | None:
+        """Return the facts of a version whose bytes are those of a known one: they are not read again.
+
+        A voice's metadata is the new version's own. None where it is not the one that is there now: it is read anew.
+        """
+        facts = known.facts
+        if facts is None or upload.name.kind is not Kind.VOICE:
+            return facts
+        try:
+            there = self._uploads.head(upload.key)
+        except UnreadableObjectError:
+            return None
+        if there is None or (there.version, there.etag) != (upload.version, upload.etag):
+            return None
+        return replace(facts, metadata=there.metadata)
 
     def look_again(self, upload: Upload) -> Upload:
         """A version vanished while it was read: note and return what the bucket has there now.

@@ -10,13 +10,14 @@ import json
 import logging
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote_plus
 
 from portraitcast.adapters.records import from_plain
+from portraitcast.domain.metadata import user_metadata
 from portraitcast.domain.problems import Problem
 from portraitcast.domain.uploads import Facts, Kind, classify
 from portraitcast.errors import MessageError
@@ -103,6 +104,8 @@ class Received:
         match self.body:
             case {"Records": [{"s3": {"object": {"key": str() as key}}}, *_]}:
                 return {"key": unquote_plus(key)}
+            case {"source": "aws.s3", "detail": {"object": {"key": str() as key}}}:
+                return {"key": key}
             case {"ingest": str() as key} | {"prepared": {"key": str() as key}}:
                 return {"key": key}
             case {"reconcile": str() as job} | {"approve": str() as job}:
@@ -129,6 +132,7 @@ class Submit:
         *,
         bucket: str,
         clock: Callable[[], float],
+        prefix: str = "",
     ) -> None:
         self._ingest = ingest
         self._evaluate = evaluate
@@ -136,6 +140,7 @@ class Submit:
         self._sweep = sweep
         self._queue = queue
         self._bucket = bucket
+        self._prefix = prefix
         self._clock = clock
         self._hops = 0  # of the messages that dispatching is to follow
 
@@ -157,8 +162,10 @@ class Submit:
         match message.body:
             case {"Records": list() as records}:
                 for record in records:
-                    self._s3_event(record)
-            case {"Event": "s3:TestEvent"} | {"wake": True}:
+                    self._arrive(*_arrival(record))
+            case {"source": "aws.s3", "detail-type": "Object Created" | "Object Deleted"}:
+                self._arrive(*_bridged(message.body))
+            case {"Event": "s3:TestEvent"} | {"wake": True} | {"source": "aws.s3"}:
                 pass  # dispatching, which follows, is all that a wake-up is for
             case {"prepared": Mapping() as answer}:
                 self._ingest.prepared(_prepared(answer))
@@ -191,12 +198,12 @@ class Submit:
         except Exception:
             log.exception("dispatch was broken off")
 
-    def _s3_event(self, record: object) -> None:
-        arrival, bucket = _arrival(record)
+    def _arrive(self, arrival: Arrival, bucket: str) -> None:
         if bucket != self._bucket:
             log.warning("an event of another bucket is left alone", extra={"bucket": bucket, "key": arrival.key})
             return
-        self._ingest.arrive(arrival)
+        if arrival.key.startswith(self._prefix):  # else it is somebody else's file
+            self._ingest.arrive(replace(arrival, key=arrival.key.removeprefix(self._prefix)))
 
 
 def _arrival(record: object) -> tuple[Arrival, str]:
@@ -223,6 +230,28 @@ def _kinds(body: Mapping[str, object]) -> str:
     return ", ".join(sorted(body))[:200]
 
 
+def _bridged(event: Mapping[str, object]) -> tuple[Arrival, str]:
+    """Read what S3 tells EventBridge (Amazon S3, "EventBridge event message structure"), as `_arrival` does.
+
+    Its key is not encoded. A bucket without versions sends no version id.
+    """
+    detail = _object(event.get("detail"))
+    there = _object(detail.get("object"))
+    key, size = there.get("key"), there.get("size")
+    if not isinstance(key, str):
+        raise MessageError("an event of EventBridge lacks its key")
+    arrival = Arrival(
+        key=key,
+        version=_text(there.get("version-id")) or (None if size is None else "null"),
+        etag=_text(there.get("etag")) or "",
+        bytes=size if isinstance(size, int) else None,
+        sequencer=_text(there.get("sequencer")) or "",
+        removed=event["detail-type"] == "Object Deleted",
+        at=_moment(event.get("time")),
+    )
+    return arrival, _text(_object(detail.get("bucket")).get("name")) or ""
+
+
 def _prepared(answer: Mapping[str, object]) -> Prepared:
     """Read what prepare answers; raises `MessageError`.
 
@@ -237,6 +266,8 @@ def _prepared(answer: Mapping[str, object]) -> Prepared:
         raise MessageError("an answer of prepare is about no voice and no picture")
     try:
         facts = _facts(answer, name.kind)
+        if facts is not None and name.kind is Kind.VOICE:
+            facts = replace(facts, metadata=_metadata(answer))
     except (TypeError, ValueError, OverflowError, AttributeError) as error:
         raise MessageError("an answer of prepare is not to be understood") from error
     return Prepared(key, version, _text(answer.get("etag")) or "", facts)
@@ -261,6 +292,16 @@ def _facts(answer: Mapping[str, object], kind: Kind) -> Facts | None:
     if answer.get("gone") is True:
         return None
     raise MessageError("an answer of prepare holds neither facts nor a problem")
+
+
+def _metadata(answer: Mapping[str, object]) -> dict[str, str] | None:
+    """Return the user metadata of the version, None where it couldn't be read."""
+    said = answer.get("metadata")
+    if said is None:
+        return None
+    if not isinstance(said, Mapping) or not all(isinstance(text, str) for pair in said.items() for text in pair):
+        raise MessageError("an answer of prepare holds metadata that no object can have")
+    return user_metadata(said)
 
 
 def _can_be(facts: Facts, kind: Kind) -> bool:
