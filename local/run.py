@@ -601,8 +601,10 @@ def run_local() -> int:
                 stack_up(work, parameters, provider=provider, address=address) as run,
                 serve(
                     run.client("s3"),
-                    *(run.outputs[f"{which}_bucket"] for which in ("upload", "results", "work")),
-                    port=PAGE_PORT,
+                    run.outputs["upload_bucket"],
+                    run.outputs["results_bucket"],
+                    run.outputs["work_bucket"],
+                    PAGE_PORT,
                 ) as page,
             ):
                 try:
