@@ -365,6 +365,27 @@ def test_one_processor_goes_through_functions_and_layers() -> None:
         assert RESOURCES[name]["Metadata"]["BuildArchitecture"] == chosen
 
 
+# Longest names (each service's API reference); what isn't named here is named by CloudFormation, which makes it fit.
+NAME_LIMITS = {
+    ("AWS::Events::EventBus", "Name"): 256,
+    ("AWS::CloudWatch::Dashboard", "DashboardName"): 255,
+    ("AWS::Logs::QueryDefinition", "Name"): 255,
+    ("AWS::Serverless::LayerVersion", "LayerName"): 140,
+    ("AWS::SNS::Topic", "DisplayName"): 100,
+}
+LONGEST_STACK_NAME = "x" * 128  # CloudFormation API, "CreateStack"
+
+
+def test_names_fit_behind_the_longest_stack_name() -> None:
+    for logical, resource in RESOURCES.items():
+        for name, value in resource.get("Properties", {}).items():
+            if not re.fullmatch(r"(\w*Name|Name)", name) or name in {"FunctionName", "PolicyName"}:
+                continue
+            text = value if isinstance(value, str) else value.get("Fn::Sub", "${AWS::StackName}")
+            made = text.replace("${AWS::StackName}", LONGEST_STACK_NAME)
+            assert len(made) <= NAME_LIMITS[resource["Type"], name], logical
+
+
 # ---------------------------------------------------------------- people's files
 
 
