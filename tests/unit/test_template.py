@@ -371,19 +371,21 @@ NAME_LIMITS = {
     ("AWS::CloudWatch::Dashboard", "DashboardName"): 255,
     ("AWS::Logs::QueryDefinition", "Name"): 255,
     ("AWS::Serverless::LayerVersion", "LayerName"): 140,
-    ("AWS::SNS::Topic", "DisplayName"): 100,
 }
+STACK_NAME = "${AWS::StackName}"
 LONGEST_STACK_NAME = "x" * 128  # CloudFormation API, "CreateStack"
 
 
 def test_names_fit_behind_the_longest_stack_name() -> None:
-    for logical, resource in RESOURCES.items():
-        for name, value in resource.get("Properties", {}).items():
-            if not re.fullmatch(r"(\w*Name|Name)", name) or name in {"FunctionName", "PolicyName"}:
-                continue
-            text = value if isinstance(value, str) else value.get("Fn::Sub", "${AWS::StackName}")
-            made = text.replace("${AWS::StackName}", LONGEST_STACK_NAME)
-            assert len(made) <= NAME_LIMITS[resource["Type"], name], logical
+    found = {
+        (resource["Type"], name): value.get("Fn::Sub", STACK_NAME)
+        for resource in RESOURCES.values()
+        for name, value in resource.get("Properties", {}).items()
+        if name.endswith("Name") and "AWS::StackName" in json.dumps(value)
+    }
+    assert set(found) == set(NAME_LIMITS)
+    for kind, text in found.items():
+        assert len(text.replace(STACK_NAME, LONGEST_STACK_NAME)) <= NAME_LIMITS[kind], kind
 
 
 # ---------------------------------------------------------------- people's files
@@ -527,8 +529,6 @@ OF_A_DIMENSION = {
     "FunctionName": "AWS::Serverless::Function",
     "StateMachineArn": "AWS::Serverless::StateMachine",
 }
-STACK_NAME = "${AWS::StackName}"
-
 Metric = tuple[str, str, tuple[tuple[str, str], ...]]  # namespace, name, (dimension, value)…
 
 
