@@ -152,7 +152,7 @@ approve: ## approve the price of a job that waits for it: NAME=acme/line-01 [STA
 	@.venv/engine/bin/python local/approve.py
 
 .PHONY: redrive check-aws
-redrive: ## dead letters back to where they came from: [Q=uploads|media|deliver|rule] [STACK=name]
+redrive: ## dead letters back to where they came from: [Q=uploads|media|answers|deliver|rule] [STACK=name]
 	$(INSTALL) engine
 	@.venv/engine/bin/python local/redrive.py
 

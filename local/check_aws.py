@@ -24,6 +24,7 @@ import urllib.request
 import uuid
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from botocore.exceptions import BotoCoreError, ClientError
@@ -490,7 +491,7 @@ class Checker:
         for query in saved:
             groups, text = query["logGroupNames"], query["queryString"]
             begun = logs.start_query(logGroupNames=groups, queryString=text, startTime=now - 3600, endTime=now)
-            ended = self._wait(lambda begun=begun: self._query_status(begun["queryId"]))  # type: ignore[misc]
+            ended = self._wait(partial(self._query_status, begun["queryId"]))
             if ended != "Complete":
                 return Seen(agreed=False, words=f"{query['name']}: {ended}")
         return Seen(agreed=True, words=", ".join(query["name"] for query in saved))

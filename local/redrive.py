@@ -1,8 +1,8 @@
 """``make redrive``: send dead letters back to where they came from.
 
-    make redrive [Q=uploads|media|deliver|rule] [STACK=name]
+    make redrive [Q=uploads|media|answers|deliver|rule] [STACK=name]
 
-Each source has a dead-letter queue of its own. Messages of the queues `uploads` and `media` go back into them by
+Each source has a dead-letter queue of its own. Messages of the queues `uploads`, `media` and `answers` go back into them by
 SQS's own StartMessageMoveTask. Those of `deliver` (an invocation that failed to the end, as Lambda records it) and of
 `rule` (an event that did not reach deliver) came from no queue, which SQS doesn't move: they are given to deliver, as
 the rule would, and deleted once Lambda has taken them. What comes among the dead letters meanwhile stays there.
@@ -54,6 +54,7 @@ class Source:
 SOURCES = {
     "uploads": Source("DeadLetterQueue", "UploadsQueue", "back to the uploads queue"),
     "media": Source("MediaDeadLetterQueue", "MediaQueue", "back to the media queue"),
+    "answers": Source("AnswersDeadLetterQueue", "AnswersQueue", "back to the answers queue"),
     "deliver": Source("DeliverDeadLetterQueue", None, "given to deliver again"),
     "rule": Source("RuleDeadLetterQueue", None, "given to deliver"),
 }

@@ -57,7 +57,7 @@ class Taken:
             looked_at = sum(map(item_bytes, answer["Items"]))
         read = max(1, -(-looked_at // READ_UNIT)) * (1.0 if params.get("ConsistentRead") else 0.5)
         self.reads += read
-        partition = str(next(iter(params["ExpressionAttributeValues"].values())))
+        partition = str(next(iter(params["ExpressionAttributeValues"].values()))["S"])
         self.partitions[partition] = self.partitions.get(partition, 0.0) + read
 
 

@@ -707,7 +707,7 @@ def test_links_are_signed_for_submit_alone(bench: Bench) -> None:
     sts = bench.client("sts")
     may = set()
     for who in [*ROLES, "root"]:
-        client = bench.client
+        client: Callable[[str], Any] = bench.client
         if who != "root":
             arn = f"{link_role.partition(':role/')[0]}:role/{role_of(bench, who)}"
             lent = sts.assume_role(RoleArn=arn, RoleSessionName=SESSION)["Credentials"]

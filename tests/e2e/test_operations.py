@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
@@ -42,7 +41,6 @@ RUNS = {  # words of a block → what its words on standard output are like
     "stack() {": r"",
     "get-metric-statistics": r"Datapoints",
     "receive-message": r"",
-    "start-message-move-task": r"TaskHandle",
     "put-secret-value": r"VersionId",
     '{"pause": true}': r"MessageId",
     '{"scan": "acme/"}': r"MessageId",
@@ -54,7 +52,6 @@ RUNS = {  # words of a block → what its words on standard output are like
     "list-stack-resources": r"published",
     '{"sweep": true}': r"MessageId",
     "TASK=": r"upload: ",
-    "lambda invoke": r"published",
 }
 COMMON = 'aws() { command aws --endpoint-url "$AWS_ENDPOINT_URL" "$@"; }\n'  # some versions need it for SQS
 
@@ -111,9 +108,7 @@ def run_text(stack: Stack, text: str, work: Path, stdin: str = "", **more: str) 
     return ended.stdout
 
 
-@pytest.mark.parametrize(
-    "words", [words for words in RUNS if words not in {"TASK=", '{"pause": true}', "lambda invoke"}]
-)
+@pytest.mark.parametrize("words", [words for words in RUNS if words not in {"TASK=", '{"pause": true}'}])
 def test_a_command_of_the_runbook_does_its_work(stack: Stack, done: Report, tmp_path: Path, words: str) -> None:
     key = stack.client("secretsmanager").get_secret_value(SecretId=stack.outputs["api_key_secret_arn"])["SecretString"]
 
@@ -147,14 +142,6 @@ def test_a_video_is_brought_by_hand_with_a_fresh_link(stack: Stack, done: Report
     run(stack, "TASK=", done, tmp_path)
 
     assert sha256(stack.result(f"{done['name']}.mp4")) == done["video"]["sha256"]
-
-
-def test_an_event_out_of_the_dead_letters_is_given_to_deliver(stack: Stack, done: Report, tmp_path: Path) -> None:
-    (tmp_path / "event.json").write_bytes((ROOT / "events" / "deliver-execution-failed.json").read_bytes())
-
-    said = run(stack, "lambda invoke", done, tmp_path)
-
-    assert json.JSONDecoder().raw_decode(said)[0]["published"] is True
 
 
 def dropping(page: str, words: str) -> str:

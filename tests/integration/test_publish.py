@@ -96,7 +96,8 @@ def test_only_ends_are_notices(world: World, status: Status) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "folder"), [("line", "/"), ("acme/line", "acme"), ("acme/ü 名/line", "acme/ü 名"), ("/line", "/")]
+    ("name", "folder"),
+    [("line", "/"), ("acme/line", "acme"), ("acme/ü 名/line", "acme/ü 名"), ("/line", "/"), ("a\x07b/line", "a b")],
 )
 def test_notices_can_be_filtered_by_folder(world: World, name: str, folder: str) -> None:
     world.publish.job(changed(world, name))

@@ -8,7 +8,7 @@ from collections import Counter
 
 import pytest
 
-from bench import cost, delivery, document, overhead, polling, recorder, stack, starts, storm
+from bench import cost, delivery, document, overhead, polling, recorder, scale, stack, starts, storm
 from portraitcast.adapters.probe import probe_video
 from unit.media_samples import mp4
 
@@ -210,3 +210,27 @@ def test_a_storms_marks_are_those_of_the_worst_storm() -> None:
     storms = [storm.Passed(10, 30, 0.99, 50, 8, 10), storm.Passed(100, 300, 0.97, 60, 8, 101)]
     marks = {mark.what: mark.met for mark in storm.section(storms, {100: (2, 1, 0.1, 0.2), 10_000: (2, 4, 2, 9)}).marks}
     assert list(marks.values()) == [False, True, False, True, True]
+
+
+# ---------------------------------------------------------------- Scale
+
+
+def test_a_query_is_charged_for_what_it_looks_at() -> None:
+    """Also where it gives only keys or a count back; half where it needn't be consistent."""
+    values = {"ExpressionAttributeValues": {":p": {"S": "QUEUE#x"}}}
+    taken = scale.Taken()
+    answer = {"Items": [{"sk": {"S": "x"}}] * 100, "ScannedCount": 100}
+    taken.note("Query", values | {"ConsistentRead": True, "ProjectionExpression": "sk"}, answer, 150)
+    assert (taken.calls, taken.reads, taken.writes) == (1, 4, 0)
+    taken.note("Query", values | {"Select": "COUNT"}, {"ScannedCount": 10_000}, 150)
+    assert (taken.reads, taken.partitions) == (4 + 183.5, {"QUEUE#x": 187.5})
+    taken.note("GetItem", {}, {}, 150)
+    taken.note("UpdateItem", {}, {}, 150)
+    assert (taken.calls, taken.reads, taken.writes) == (4, 188.5, 1)
+
+
+def test_what_grows_is_no_longer_flat() -> None:
+    few, many = scale.Taken(10, 20, 3, {"a": 5}), scale.Taken(14, 40, 4, {"a": 301})
+    marks = scale.section({100: {"x": few}, 10_000: {"x": few}, 100_000: {"x": many}}).marks
+    assert [mark.met for mark in marks] == [False] * 4
+    assert all(mark.met for mark in scale.section({size: {"x": few} for size in scale.SIZES}).marks)

@@ -260,6 +260,7 @@ COMMANDS = {
     "make deploy        #": "an AWS account",
     "remote invoke SubmitFunction": "sam/test_newcomer.py",
     "make check-service": "integration/test_check_service.py",
+    "make check-aws": "e2e/test_check_aws.py",
     "make deploy PARAMS=": "an AWS account",
     "first/hello.png": "e2e/test_operations.py",
     "iam create-policy": "an AWS account",

@@ -414,6 +414,29 @@ def test_one_processor_goes_through_functions_and_layers() -> None:
         assert RESOURCES[name]["Metadata"]["BuildArchitecture"] == chosen
 
 
+# Longest names (each service's API reference); what isn't named here is named by CloudFormation, which makes it fit.
+NAME_LIMITS = {
+    ("AWS::Events::EventBus", "Name"): 256,
+    ("AWS::CloudWatch::Dashboard", "DashboardName"): 255,
+    ("AWS::Logs::QueryDefinition", "Name"): 255,
+    ("AWS::Serverless::LayerVersion", "LayerName"): 140,
+}
+STACK_NAME = "${AWS::StackName}"
+LONGEST_STACK_NAME = "x" * 128  # CloudFormation API, "CreateStack"
+
+
+def test_names_fit_behind_the_longest_stack_name() -> None:
+    found = {
+        (resource["Type"], name): value.get("Fn::Sub", STACK_NAME)
+        for resource in RESOURCES.values()
+        for name, value in resource.get("Properties", {}).items()
+        if name.endswith("Name") and "AWS::StackName" in json.dumps(value)
+    }
+    assert set(found) == set(NAME_LIMITS)
+    for kind, text in found.items():
+        assert len(text.replace(STACK_NAME, LONGEST_STACK_NAME)) <= NAME_LIMITS[kind], kind
+
+
 # ---------------------------------------------------------------- people's files
 
 
@@ -555,8 +578,6 @@ OF_A_DIMENSION = {
     "FunctionName": "AWS::Serverless::Function",
     "StateMachineArn": "AWS::Serverless::StateMachine",
 }
-STACK_NAME = "${AWS::StackName}"
-
 Metric = tuple[str, str, tuple[tuple[str, str], ...]]  # namespace, name, (dimension, value)…
 
 
