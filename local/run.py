@@ -575,7 +575,7 @@ def run_local() -> int:
                 serve(
                     run.client("s3"),
                     *(run.outputs[f"{which}_bucket"] for which in ("upload", "results", "work")),
-                    PAGE_PORT,
+                    port=PAGE_PORT,
                 ) as page,
             ):
                 try:
