@@ -574,7 +574,9 @@ def run_local() -> int:
                 stack_up(work, parameters, provider=named_provider(os.environ), host=host) as run,
                 serve(
                     run.client("s3"),
-                    *(run.outputs[f"{which}_bucket"] for which in ("upload", "results", "work")),
+                    run.outputs["upload_bucket"],
+                    run.outputs["results_bucket"],
+                    run.outputs["work_bucket"],
                     port=PAGE_PORT,
                 ) as page,
             ):
