@@ -604,7 +604,7 @@ def run_local() -> int:
                     run.outputs["upload_bucket"],
                     run.outputs["results_bucket"],
                     run.outputs["work_bucket"],
-                    PAGE_PORT,
+                    port=PAGE_PORT,
                 ) as page,
             ):
                 try:

@@ -240,7 +240,7 @@ def test_one_queue_alone(own: Own, resting: None) -> None:
     assert held(own, "MediaDeadLetterQueue") == 1
     assert redrive(own.stack, "media").moved == 1
     wrong = own.command("redrive.py", Q="letters")
-    assert (wrong.returncode, "there are uploads, media, deliver, rule" in wrong.stderr) == (2, True)
+    assert (wrong.returncode, "there are uploads, media, answers, deliver, rule" in wrong.stderr) == (2, True)
 
 
 def test_what_deliver_cannot_take_stays(own: Own, resting: None) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import ast
 import json
 import re
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -261,7 +263,9 @@ COMMANDS = {
     "remote invoke SubmitFunction": "sam/test_newcomer.py",
     "make check-service": "integration/test_check_service.py",
     "make check-aws": "e2e/test_check_aws.py",
-    "make deploy PARAMS=": "an AWS account",
+    'PARAMS="NotificationEmail': "an AWS account",
+    'PARAMS="ExistingUploadBucket': "e2e/test_existing_buckets.py",
+    "put-bucket-notification-configuration": "unit/test_docs.py",
     "first/hello.png": "e2e/test_operations.py",
     "iam create-policy": "an AWS account",
     "cloudformation deploy": "e2e/test_consumers.py",
@@ -290,3 +294,13 @@ def test_every_command_is_run_by_a_test_or_needs_an_account() -> None:
     assert [words for words in known if not any(words in block for block in fenced)] == []
     tests = [where for where in COMMANDS.values() if where.endswith(".py")]
     assert [where for where in tests if not (ROOT / "tests" / where).exists()] == []
+
+
+@pytest.mark.parametrize("before", [{}, {"QueueConfigurations": [{"QueueArn": "arn:aws:sqs:::theirs"}]}])
+def test_switching_events_on_keeps_other_notifications(before: dict[str, Any]) -> None:
+    """The AWS CLI prints nothing where there are none."""
+    text = (DOCS / "deploying.md").read_text("utf-8")
+    (merge,) = re.findall(r"python3 -c \\\n\s*'(.+?)'\)\"", text)
+    said = json.dumps(before) if before else ""
+    done = subprocess.run([sys.executable, "-c", merge], input=said, capture_output=True, text=True, check=True)  # noqa: S603 - our own
+    assert json.loads(done.stdout) == {**before, "EventBridgeConfiguration": {}}

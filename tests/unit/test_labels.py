@@ -18,7 +18,7 @@ from portraitcast.domain.metadata import user_metadata
 from portraitcast.domain.problems import ProblemError
 from portraitcast.domain.settings import parse_settings
 from portraitcast.errors import ParameterError
-from samples import INPUTS, VOICE, job
+from unit.samples import INPUTS, VOICE, job
 
 
 def reference(value: object) -> str | None:

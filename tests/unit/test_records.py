@@ -101,7 +101,7 @@ def with_more(plain: Any) -> Any:
 
 
 # Objects whose names are a person's or a job's, so that every name is a value.
-OPEN = {"parameters", "tasks_in_flight", "failures", "suspects"}
+OPEN = {"parameters", "tasks_in_flight", "failures", "suspects", "metadata"}
 
 
 def without_open(plain: Any) -> Any:

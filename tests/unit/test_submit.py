@@ -81,7 +81,7 @@ class Sqs:
 class World:
     """A submit among fakes, and the calls that it made."""
 
-    def __init__(self, *, prefix: str = "", **answers: Any) -> None:
+    def __init__(self, **answers: Any) -> None:
         self.calls: list[Call] = []
         self.sqs = Sqs()
         self.queue = Queue(cast("Any", self.sqs), "https://sqs.example/1/uploads")
@@ -91,7 +91,10 @@ class World:
             for name in ("ingest", "evaluate", "dispatch", "sweep")
         )
         self.submit = Submit(
-            *(ingest, evaluate, dispatch, sweep, self.queue), bucket="uploads", prefix=prefix, clock=lambda: NOW
+            *(ingest, evaluate, dispatch, sweep, self.queue),
+            bucket="uploads",
+            prefix=answers.get("prefix", ""),
+            clock=lambda: NOW,
         )
 
     def handle(self, message: Any, origin: Origin = Origin.CALLER) -> list[Call]:
