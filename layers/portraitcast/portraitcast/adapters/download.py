@@ -23,7 +23,7 @@ from requests.adapters import HTTPAdapter
 
 from portraitcast.adapters.probe import ProbedVideo, UnreadableVideoError, probe_video
 from portraitcast.domain.problems import show_link
-from portraitcast.errors import PortraitcastError
+from portraitcast.errors import ParameterError, PortraitcastError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,10 +40,6 @@ _6TO4: Final = ipaddress.ip_network("2002::/16")  # an IPv4 address in disguise
 
 class FetchError(PortraitcastError):
     """The video could not be brought: why, in plain words without the link. It is tried again with a fresh link."""
-
-
-class ParameterError(PortraitcastError):
-    """A parameter of the stack makes no sense: which one, its value, and what to write instead."""
 
 
 Origin: TypeAlias = tuple[str, str | None, int | None]

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from portraitcast.adapters.jobs_table import Folder, JobsTable
     from portraitcast.adapters.queues import Queue
     from portraitcast.domain.account import Account
+    from portraitcast.domain.models import StackModels
     from portraitcast.workflows.publish import Publish
     from portraitcast.workflows.read_upload import ReadUpload
     from portraitcast.workflows.wake import Wake
@@ -67,6 +68,7 @@ class Evaluate:
         reading: ReadUpload,
         publish: Publish,
         quiet: QuietPeriods,
+        models: StackModels,
         *,
         clock: Callable[[], float],
     ) -> None:
@@ -78,6 +80,7 @@ class Evaluate:
         self._reading = reading
         self._publish = publish
         self._quiet = quiet
+        self._models = models
         self._clock = clock
 
     # ------------------------------------------------------------------ one job
@@ -152,6 +155,7 @@ class Evaluate:
             now=self._clock(),
             pair_seconds=self._quiet.pair_seconds,
             settle_seconds=self._quiet.settle_seconds,
+            models=self._models,
         )
 
     # ------------------------------------------------------------------ a second voice
