@@ -10,6 +10,7 @@ import sys
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -78,9 +79,8 @@ def plan(portrait: Path, voice: Path, model: Model) -> Order:
 @contextmanager
 def client(provider: Provider) -> Iterator[Any]:
     """Give the product's own client of the service; its errors become RunError, in plain words."""
-    folder = str(installed_requirements(ROOT / "layers" / "portraitcast" / "requirements.txt"))
-    if folder not in sys.path:
-        sys.path.append(folder)  # behind everything: what both have is this environment's
+    if not find_spec("requests"):  # behind everything: what both have is this environment's
+        sys.path.append(str(installed_requirements(ROOT / "layers" / "portraitcast" / "requirements.txt")))
     from portraitcast.adapters.dashscope import (  # noqa: PLC0415 - needs the folder above
         DashScope,
         NotConnectedError,
