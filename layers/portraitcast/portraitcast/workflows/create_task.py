@@ -58,6 +58,7 @@ log = logging.getLogger(__name__)
 CREATE_SECONDS: Final = 42.0  # a create's own timeouts (`DashScope.call_seconds`) and what must be written behind it
 CHECK_SECONDS: Final = 37.0
 UPLOAD_SECONDS: Final = 90.0  # ours: the least that uploads before a create or a check are given, 15 MB at 1.4 Mbit/s
+UPLOAD_MARGIN: Final = 5.0  # ours: behind uploads' own bound, for a bucket that is slow to give a file
 LEASE_MARGIN: Final = 30.0  # behind the end of the function's time: until then a create may be on the wire
 LINK_MARGIN: Final = 600.0  # of a link's hour, kept free for the download itself and for a slow provider
 REMEMBERED_TASKS: Final = 50  # candidates of an ambiguous create; a transaction has at most 100 writes (DynamoDB)
@@ -348,7 +349,7 @@ class CreateTask:
         Whatever goes wrong here, nothing was paid: the create has not been sent.
         """
         try:
-            links = inputs.for_create(ends_at - self._clock() - CREATE_SECONDS)
+            links = inputs.for_create(ends_at - self._clock() - CREATE_SECONDS - UPLOAD_MARGIN)
         except JobRefusedError as error:
             self._refused(order, job, error)
         except ProviderError as error:
@@ -359,7 +360,7 @@ class CreateTask:
             self._put_back(job, None)
             raise
         else:
-            if self._storage is None or ends_at - self._clock() > self._service.call_seconds:
+            if self._storage is None or ends_at - self._clock() >= CREATE_SECONDS:
                 return links
             self._trouble(job, NotConnectedError("NotConnected", "uploading took too long, and no create was sent"))
         return None
