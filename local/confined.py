@@ -37,7 +37,7 @@ def install(listed: list[str]) -> None:
 
     def look_up(host: Any, port: Any, *args: Any, **kwargs: Any) -> Any:
         name = host.decode() if isinstance(host, bytes) else str(host)
-        number = int(port or 0)
+        number = int(port) if str(port).isdecimal() else 0
         if not may_reach(name, number, listed):
             raise PermissionError(f"on this machine functions may not reach {name}:{number}")
         found = _resolve(host, port, *args, **kwargs)
