@@ -46,6 +46,16 @@ def deployed(
             yield run, simulator
 
 
+def open_queue(sqs: Any, name: str) -> tuple[str, str]:
+    """Make a queue of the tests' own that a rule and a topic may send to; return its URL and ARN."""
+    queue = sqs.create_queue(QueueName=name)["QueueUrl"]
+    arn = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+    senders = {"Effect": "Allow", "Principal": "*", "Action": "sqs:SendMessage", "Resource": arn}
+    policy = json.dumps({"Version": "2012-10-17", "Statement": [senders]})
+    sqs.set_queue_attributes(QueueUrl=queue, Attributes={"Policy": policy})
+    return queue, arn
+
+
 def variable_of(stack: Any, function: str, name: str) -> str:
     """Return an environment variable of a function; `stack` has ``outputs`` and ``client``."""
     configuration = stack.client("lambda").get_function_configuration(FunctionName=stack.outputs["functions"][function])

@@ -20,6 +20,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from portraitcast.adapters.records import from_attribute
 from run import ROOT
+from stacks import open_queue
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -108,9 +109,7 @@ class Told:
         self._sqs = run.client("sqs")
         self._reports: dict[str, list[dict[str, Any]]] = {}
         self._ended = threading.Event()
-        self._queue = self._sqs.create_queue(QueueName="told")["QueueUrl"]
-        names = ["QueueArn"]
-        arn = self._sqs.get_queue_attributes(QueueUrl=self._queue, AttributeNames=names)["Attributes"]["QueueArn"]
+        self._queue, arn = open_queue(self._sqs, "told")
         rule, events = {"Rule": "told", "EventBusName": run.outputs["event_bus"]}, run.client("events")
         events.put_rule(
             Name="told", EventBusName=rule["EventBusName"], EventPattern=json.dumps({"source": ["portraitcast"]})

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from hurt import Hurt
 
-SAMPLE_JOBS = 4  # of `make test`; chosen by chance, so what is not tried today may be tried tomorrow
+SAMPLE_JOBS = 4  # of `make test`: always the same points, so that it is never red by chance; `make chaos` tries all
 
 ROUNDS = 3  # of a loop: its later rounds are like these
 
@@ -143,7 +143,7 @@ def test_a_death_at_a_call_chosen_by_chance_and_round_each_create_loses_nothing_
     points = points_of(record(hurt, folder, way))
     money = [Point("submit", "emo.create", 1, "before"), Point("submit", "emo.create", 1, "after")]
     assert set(money) <= set(points)
-    chance = random.Random()  # noqa: S311  # not secrecy; the report names the points
+    chance = random.Random(4)  # noqa: S311  # not secrecy; the report names the points
     submits = [p for p in points if p.function == "submit" and p not in money]
     others = [p for p in points if p.function != "submit"]
     firsts = money + chance.sample(submits, SAMPLE_JOBS - len(money))

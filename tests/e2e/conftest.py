@@ -19,7 +19,7 @@ import pytest
 from makers import face, new_folder, voice
 from xdist.scheduler import LoadScopeScheduling
 
-from stacks import SHORT_WAITS, deployed, own_folder, variable_of
+from stacks import SHORT_WAITS, deployed, open_queue, own_folder, variable_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -56,12 +56,7 @@ class Inbox:
         self._changed = threading.Condition()
         self._told: list[Report] = []
         self._ended = threading.Event()
-        self._queue = self._sqs.create_queue(QueueName=f"test-{name}-{uuid.uuid4().hex}")["QueueUrl"]
-        attributes = self._sqs.get_queue_attributes(QueueUrl=self._queue, AttributeNames=["QueueArn"])
-        self.arn: str = attributes["Attributes"]["QueueArn"]
-        senders = {"Effect": "Allow", "Principal": "*", "Action": "sqs:SendMessage", "Resource": self.arn}
-        policy = json.dumps({"Version": "2012-10-17", "Statement": [senders]})
-        self._sqs.set_queue_attributes(QueueUrl=self._queue, Attributes={"Policy": policy})
+        self._queue, self.arn = open_queue(self._sqs, f"test-{name}-{uuid.uuid4().hex}")
         self._reader = threading.Thread(target=self._read, name=name, daemon=True)
         self._reader.start()
 
