@@ -17,13 +17,18 @@ help: ## this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 28
 
 # The recipes of demo and local are one program without a shell, so that signals reach it.
-demo: ## one video on this machine: [PORTRAIT=file] [VOICE=file]
+demo: ## one video: [PORTRAIT=file] [VOICE=file] [MODEL=name]; with DASHSCOPE_API_KEY a real one, which is paid [YES=1]
 	$(INSTALL) engine runtime
 	@.venv/engine/bin/python local/demo.py
 
-local: ## the stack on this machine until Ctrl-C: [PARAMS="Name=value …"] [DOCKER=1], DASHSCOPE_BASE_URL, DASHSCOPE_API_KEY
+local: ## the stack on this machine until Ctrl-C: [PARAMS="Name=value …"] [DOCKER=1]; DASHSCOPE_API_KEY as for demo
 	$(INSTALL) engine runtime
 	@.venv/engine/bin/python local/run.py
+
+.PHONY: fetch
+fetch: ## the video of a task that make demo has left at the real service: TASK=id
+	$(INSTALL) engine runtime
+	@.venv/engine/bin/python local/fetch.py
 
 .PHONY: check-service
 check-service: ## does the real service do what we take for granted? free, but for CHECK_PORTRAIT=file [MODEL=emo-v1]

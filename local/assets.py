@@ -8,9 +8,19 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "layers" / "portraitcast"))
 
+from portraitcast.domain.models import DEFAULT, MODELS, Model, StackModels, model_named
 from portraitcast.domain.uploads import PORTRAIT_SUFFIXES, VOICE_SUFFIXES  # from the path above
 
-__all__ = ["PORTRAIT_SUFFIXES", "VOICE_SUFFIXES", "picture_asset"]
+__all__ = [
+    "DEFAULT",
+    "MODELS",
+    "PORTRAIT_SUFFIXES",
+    "VOICE_SUFFIXES",
+    "Model",
+    "StackModels",
+    "model_named",
+    "picture_asset",
+]
 
 
 def picture_asset(s3: Any, work_bucket: str, sha256: str) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -14,7 +15,18 @@ import av
 
 from assets import PORTRAIT_SUFFIXES, VOICE_SUFFIXES, picture_asset
 from page import still
-from run import ROOT, RunError, ended_by_signals, exit_code, stack_up, work_folder
+from provider import Provider, named_provider
+from real_service import (  # in the order of a demo
+    account_of,
+    ask_free,
+    chosen_model,
+    confirm,
+    describe,
+    how_to_get,
+    plan,
+    stop_creates,
+)
+from run import ROOT, Ended, RunError, ended_by_signals, exit_code, say_last, stack_up, work_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,7 +43,10 @@ PARAMETERS = {
     "ReconcileSeconds": "1",
     "BreakerSeconds": "1",
 }
+# At a real service: one pair, and nothing that asks it more often than the product does.
+REAL_PARAMETERS = {"PairSeconds": "1", "SettleSeconds": "1", "MaxTasksInFlight": "1"}
 GUARD_SECONDS = 300  # ours: no voice that the service takes needs a third of it here
+REAL_GUARD_SECONDS = 4 * 3600  # a task that has no result 3 hours after its create fails (Model Studio, EMO)
 ENDS = ("done", "rejected", "failed", "withdrawn")
 
 
@@ -63,10 +78,13 @@ def read_report(s3: Any, bucket: str, key: str) -> dict[str, Any] | None:
     return report
 
 
-def wait_for_end(run: Run, name: str, say: Callable[[str], None], check: Callable[[], None]) -> dict[str, Any]:
-    """Say each state of the job as it comes; return its last report."""
+def wait_for_end(
+    run: Run, name: str, say: Callable[[str], None], check: Callable[[], None], provider: Provider | None = None
+) -> dict[str, Any]:
+    """Say each state of the job as it comes; return its last report. A named service that takes nothing ends it."""
     s3, seen = run.client("s3"), None
-    deadline = time.monotonic() + GUARD_SECONDS
+    guard = REAL_GUARD_SECONDS if provider else GUARD_SECONDS
+    deadline = time.monotonic() + guard
     while time.monotonic() < deadline:
         check()
         run.check()
@@ -76,8 +94,24 @@ def wait_for_end(run: Run, name: str, say: Callable[[str], None], check: Callabl
             say(f"{seen:9}  {report['message']}")
         if report and seen in ENDS:
             return report
-        time.sleep(0.1)
-    raise RunError(f"the video was not there after {GUARD_SECONDS} s (last state: {seen or 'no report'})")
+        if provider and report and report["status"] == "queued":
+            give_up_in_trouble(run)
+        time.sleep(1 if provider else 0.1)
+    raise RunError(f"the video was not there after {guard} s (last state: {seen or 'no report'})")
+
+
+def give_up_in_trouble(run: Run) -> None:
+    """Raise RunError if the service takes nothing, with its own words and what was paid.
+
+    A stack would wait and try again by itself; who sits before a demo wants to know.
+    """
+    account = account_of(run)
+    if (breaker := account.get("breaker")) and not account.get("open_create"):
+        paid = float(account.get("spent", 0) or 0)
+        raise RunError(
+            f"the video service takes nothing now: {breaker['code']}: {breaker['message']}\nNo video was ordered; "
+            + (f"the portrait check may have cost CNY {paid:g}." if paid else "nothing was paid.")
+        )
 
 
 def describe_video(path: Path) -> str:
@@ -112,7 +146,14 @@ def explain(report: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def make_video(run: Run, portrait: Path, voice: Path, say: Callable[[str], None], check: Callable[[], None]) -> Path:
+def make_video(
+    run: Run,
+    portrait: Path,
+    voice: Path,
+    say: Callable[[str], None],
+    check: Callable[[], None],
+    provider: Provider | None = None,
+) -> Path:
     """Drop the pair, wait for its video, bring it here, and look at it; RunError if there is none."""
     name = f"demo/{voice.stem}"
     s3 = run.client("s3")
@@ -120,7 +161,7 @@ def make_video(run: Run, portrait: Path, voice: Path, say: Callable[[str], None]
         key = name + path.suffix
         s3.upload_file(str(path), run.outputs["upload_bucket"], key)
         say(f"dropped {path.name} as s3://{run.outputs['upload_bucket']}/{key}")
-    report = wait_for_end(run, name, say, check)
+    report = wait_for_end(run, name, say, check, provider)
     if report["status"] != "done":
         raise RefusedError(explain(report))
     target = run.work / f"{voice.stem}.mp4"
@@ -143,16 +184,47 @@ def write_page(work: Path, report: dict[str, Any], portrait: Path, video: Path) 
     (work / "index.html").write_text(still(report, portrait.name, video.name), "utf-8")
 
 
+def model_parameter() -> dict[str, str]:
+    """Return the stack parameter for the model that MODEL names, if it does."""
+    return {"DefaultModel": os.environ["MODEL"]} if os.environ.get("MODEL") else {}
+
+
+def agreed_parameters(provider: Provider, portrait: Path, voice: Path) -> dict[str, str]:
+    """Say what a real video sends and costs, and ask; return the stack's parameters once the person has agreed."""
+    parameters = REAL_PARAMETERS | model_parameter()
+    order = plan(portrait, voice, chosen_model(parameters))
+    ask_free(provider, order)
+    print(describe(provider, order), flush=True)
+    confirm(os.environ, "Make it?")
+    return parameters
+
+
+def what_goes_on(run: Run, provider: Provider) -> str:
+    """Return what was ordered when somebody ended the run, and how to get it."""
+    tasks, paid = stop_creates(run)
+    if tasks:
+        return "\n".join(how_to_get(task, provider) for task in tasks)
+    may_be = f"; a portrait check may have cost CNY {paid:g}." if paid else ", nothing was paid."
+    return f"No video was ordered{may_be}"
+
+
 def demo() -> None:
     """Make one video on this machine and say where it is."""
     say = say_with_time(time.monotonic())
     with ended_by_signals() as check, work_folder(ROOT / ".demo") as work:
         portrait = chosen_file("PORTRAIT", "portrait.png", PORTRAIT_SUFFIXES)
         voice = chosen_file("VOICE", "voice.mp3", VOICE_SUFFIXES)
-        with stack_up(work, PARAMETERS, say=say) as run:
+        provider = named_provider(os.environ)
+        parameters = agreed_parameters(provider, portrait, voice) if provider else PARAMETERS | model_parameter()
+        with stack_up(work, parameters, provider=provider, say=say) as run:
             try:
-                video = make_video(run, portrait, voice, say, check)
+                video = make_video(run, portrait, voice, say, check, provider)
             except RefusedError:
+                raise
+            except Ended:
+                if provider:
+                    with contextlib.suppress(Exception):  # whatever it is, the run ends
+                        say_last(what_goes_on(run, provider))
                 raise
             except RunError as error:
                 logs = [run.work / "engine.log", run.work / "simulator.log", *run.save_logs()]

@@ -29,11 +29,13 @@ from urllib.parse import urlsplit
 import boto3
 from botocore.config import Config
 
+from assets import DEFAULT, StackModels
 from containers import HOST_NAME, LOOPBACK_ONLY, Address, DockerError, address_for_containers
 from env_file import RENEW_SECONDS, function_variables
 from install import InstallError
 from package import PackageError, build, package, read_template, resources, uploader
 from page import serve
+from provider import Provider, RunError, check_base_url, named_provider, origin
 from stack import StackError, deploy, resource_names
 
 if TYPE_CHECKING:
@@ -41,6 +43,8 @@ if TYPE_CHECKING:
     from types import FrameType
 
     Say = Callable[[str], None]
+
+__all__ = ["Provider", "RunError", "origin"]  # of provider.py, where others look for them here
 
 ROOT = Path(__file__).resolve().parent.parent
 HOST = "127.0.0.1"
@@ -67,10 +71,6 @@ OUTPUTS = {  # our names (README.md) → the stack's outputs
 }
 
 
-class RunError(Exception):
-    """The run can't start or go on; the message says what failed and where to look."""
-
-
 class Ended(BaseException):
     """Somebody ended the run (a signal, the end of make). No Exception, so nothing on the way swallows it."""
 
@@ -78,57 +78,6 @@ class Ended(BaseException):
 def function_names(template: dict[str, Any]) -> dict[str, str]:
     """Return our name → logical id of the template's functions: ``submit`` → ``SubmitFunction``."""
     return {logical_id.removesuffix("Function").lower(): logical_id for logical_id in resources(template, "Function")}
-
-
-# ---------------------------------------------------------------- The video service
-
-
-@dataclass(frozen=True)
-class Provider:
-    """The video service that the stack talks to.
-
-    Attributes
-    ----------
-    base_url, api_key
-        As the stack uses them.
-    simulator_url
-        Origin of the bundled simulator (its control address is ``/control`` there), None for another service.
-    """
-
-    base_url: str
-    api_key: str = field(repr=False)
-    simulator_url: str | None = None
-
-
-def origin(url: str) -> str:
-    """Return scheme://host:port of a URL, as ExtraVideoHosts wants it."""
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
-
-
-def check_base_url(url: str) -> None:
-    """Raise RunError unless the service behind `url` could work with a stack on this machine."""
-    parts = urlsplit(url)
-    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment:
-        raise RunError(f"DASHSCOPE_BASE_URL must look like http://127.0.0.1:9700/api/v1, not {url!r}.")
-    host = parts.hostname.rstrip(".").lower()
-    if host == "aliyuncs.com" or host.endswith(".aliyuncs.com"):
-        raise RunError(
-            f"DASHSCOPE_BASE_URL names {host}, but the service has to download portrait and voice from this stack, and "
-            "the links of a local stack point to 127.0.0.1, which it can't reach. Use the bundled simulator (leave "
-            "DASHSCOPE_BASE_URL out), or deploy to AWS with `make deploy`."
-        )
-
-
-def named_provider(environment: Mapping[str, str]) -> Provider | None:
-    """Return the service that DASHSCOPE_BASE_URL and DASHSCOPE_API_KEY name, None where the simulator is to be used."""
-    base_url, api_key = environment.get("DASHSCOPE_BASE_URL", "").rstrip("/"), environment.get("DASHSCOPE_API_KEY", "")
-    if not base_url:
-        return None
-    check_base_url(base_url)
-    if not api_key:
-        raise RunError("DASHSCOPE_BASE_URL is set, but DASHSCOPE_API_KEY isn't: set it to a key of that service.")
-    return Provider(base_url, api_key)
 
 
 def read_parameters(text: str, known: Mapping[str, Any]) -> dict[str, str]:
@@ -158,11 +107,28 @@ def make_existing_buckets(s3: Any, parameters: Mapping[str, str]) -> None:
 
 
 def stack_parameters(provider: Provider, wished: Mapping[str, str]) -> dict[str, str]:
-    """Return the stack's parameters: what is wished for, and the way to the service and its videos."""
-    parameters = {"DashScopeBaseUrl": provider.base_url, **wished}
-    check_base_url(parameters["DashScopeBaseUrl"])
+    """Return the stack's parameters: what is wished for, and the way to the service and its videos.
+
+    A service that a person names gets its inputs by upload: from elsewhere it can't reach this machine.
+    """
+    parameters = {"DashScopeBaseUrl": provider.base_url, **provider.transfer, **wished}
+    check_base_url(parameters["DashScopeBaseUrl"], parameters.get("InputTransfer", "links"))
+    try:
+        StackModels.read(parameters.get("DefaultModel", DEFAULT), parameters.get("ModelDeployments", ""))
+    except ValueError as error:
+        raise RunError(f"PARAMS: {error}") from None
     hosts = [wished.get("ExtraVideoHosts", ""), origin(parameters["DashScopeBaseUrl"])]
     return parameters | {"ExtraVideoHosts": ",".join(filter(None, hosts))}
+
+
+def confinement(provider: Provider, parameters: Mapping[str, str]) -> dict[str, bytes]:
+    """Return what keeps functions from reaching anything but engine, service and video hosts: name → content."""
+    videos = [urlsplit(entry.strip()) for entry in parameters["ExtraVideoHosts"].split(",") if entry.strip()]
+    hosts = [f"{each.hostname}:{each.port or {'http': 80}.get(each.scheme, 443)}" for each in videos]
+    return {
+        "sitecustomize.py": (ROOT / "local" / "confined.py").read_bytes(),
+        "confined.json": json.dumps(sorted({*provider.hosts, *hosts})).encode(),
+    }
 
 
 # ---------------------------------------------------------------- Processes
@@ -282,6 +248,7 @@ def engine(work: Path, stack: contextlib.ExitStack, processes: list[Process], ho
         "GATEWAY_PORT": str(port), "BIND_HOST": host, "MINISTACK_HOST": host, "MINISTACK_REGION": REGION,
         "MINISTACK_ACCOUNT_ID": ACCOUNT, "AWS_ENDPOINT_URL": ready.endpoint_url, "AUTH": "true",
         "AWS_ACCESS_KEY_ID": ready.access_key_id, "AWS_SECRET_ACCESS_KEY": secret,
+        **{name: os.environ[name] for name in ("REQUESTS_CA_BUNDLE",) if name in os.environ},
         "IOT_MTLS_ENABLED": "0", "SFTP_ENABLED": "0", "DOCKER_HOST": f"unix://{temporary}/no-docker.sock",
     }  # fmt: skip
     python = ROOT / ".venv" / "engine" / "bin" / "python"
@@ -441,12 +408,14 @@ def stack_up(
             s3 = aws.client("s3")
             s3.create_bucket(Bucket=bucket)
             upload = uploader(s3, bucket)
-            template = package(built, ROOT / ".venv" / "runtime" / "bin" / "python", upload, beside)
+            parameters = stack_parameters(service, wished)
+            laid = confinement(service, parameters) | dict(beside or {})
+            template = package(built, ROOT / ".venv" / "runtime" / "bin" / "python", upload, laid)
             path = upload(json.dumps(template).encode(), ".json").removeprefix("s3://")
             template_url = f"{aws.endpoint_url}/{path}"
             make_existing_buckets(s3, wished)
             cloudformation = aws.client("cloudformation")
-            found = deploy(cloudformation, STACK, template_url, stack_parameters(service, wished))
+            found = deploy(cloudformation, STACK, template_url, parameters)
         except (StackError, PackageError, InstallError) as error:
             raise RunError(
                 f"template.yaml could not be deployed: {error}\nThe engine's words are in {work / 'engine.log'}"
@@ -585,6 +554,22 @@ def check_reachable(provider: Provider | None, address: Address) -> None:
         )
 
 
+def agree(provider: Provider, parameters: Mapping[str, str]) -> None:
+    """Say what a stack that talks to a named service sends and costs, and go on only if the person agrees."""
+    from real_service import confirm, describe_all  # noqa: PLC0415 - only these runs need a client of the service
+
+    print(describe_all(provider, parameters), flush=True)
+    confirm(os.environ, "Start it?")
+
+
+def tasks_left(run: Run, provider: Provider) -> str:
+    """Return what is still being made at the service, and how to get it; all creates have been stopped."""
+    from real_service import how_to_get, stop_creates  # noqa: PLC0415 - as above
+
+    tasks, paid = stop_creates(run)
+    return "\n".join([f"Counted as paid today: CNY {paid:g}.", *(how_to_get(task, provider) for task in tasks)])
+
+
 def run_local() -> int:
     """Keep a stack running until told to end; return the exit code."""
     outputs, variables = ROOT / ".local" / "outputs.json", ROOT / ".local" / "env.json"
@@ -597,6 +582,8 @@ def run_local() -> int:
             parameters = read_parameters(
                 os.environ.get("PARAMS", ""), read_template(ROOT / "template.yaml")["Parameters"]
             )
+            if provider:
+                agree(provider, parameters)
             with (
                 stack_up(work, parameters, provider=provider, address=address) as run,
                 serve(
@@ -623,6 +610,10 @@ def run_local() -> int:
                             write_whole(variables, run.variables())
                             renewed = time.monotonic()
                         time.sleep(0.5)
+                except Ended:
+                    if provider:
+                        say_last(tasks_left(run, provider))
+                    raise
                 finally:
                     for path in (outputs, variables):
                         path.unlink(missing_ok=True)

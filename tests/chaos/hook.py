@@ -71,6 +71,8 @@ def http_call(method: str, url: str) -> str:
     for part, name in (("face-detect", "check"), ("video-synthesis", "create"), ("/cancel", "cancel")):
         if part in path:
             return f"emo.{name}"
+    if path.rstrip("/").endswith("/uploads"):
+        return "emo.policy" if method == "GET" else "emo.upload"
     if path.endswith("/tasks/"):
         return "emo.list"
     return "emo.query" if "/tasks/" in path else f"video.{method}"

@@ -35,7 +35,13 @@ ENDS = frozenset({"done", "failed", "rejected"})
 # The product's own patience, short, so that a death is got over within seconds. How they hang together stays: a lease
 # outlives the function's time, and a visibility timeout is no shorter than that time.
 SHORT_TIMES = {
-    "portraitcast.workflows.create_task": {"CREATE_SECONDS": 1.5, "CHECK_SECONDS": 1.5, "LEASE_MARGIN": 0.5},
+    "portraitcast.workflows.create_task": {
+        "CREATE_SECONDS": 1.5,
+        "CHECK_SECONDS": 1.5,
+        "UPLOAD_SECONDS": 1.0,
+        "UPLOAD_MARGIN": 0.2,
+        "LEASE_MARGIN": 0.5,
+    },
     "portraitcast.workflows.reconcile_create": {"LOOK_SECONDS": 1.5, "LOOK_RESERVE": 1.0},
     "portraitcast.adapters.jobs_table": {"OVERDUE": 1.0},
     "portraitcast.workflows.read_upload": {"ASK_AGAIN_SECONDS": 20.0},

@@ -258,6 +258,22 @@ def one_bench() -> Iterator[Bench]:
         yield Bench(run, simulator)
 
 
+@pytest.fixture(scope="module")
+def one_uploading_bench() -> Iterator[Bench]:
+    wished = PARAMETERS | {"InputTransfer": "upload"}
+    with (
+        own_folder() as work,
+        deployed(work, wished, api_key=API_KEY, task_seconds=0.0, say=lambda _: None) as (run, simulator),
+    ):
+        yield Bench(run, simulator)
+
+
+@pytest.fixture
+def uploading_bench(one_uploading_bench: Bench) -> Bench:
+    one_uploading_bench.anew()
+    return one_uploading_bench
+
+
 @pytest.fixture
 def bench(one_bench: Bench) -> Bench:
     one_bench.anew()
@@ -492,6 +508,36 @@ def test_with_all_its_rights_a_function_does_its_work(bench: Bench, story: Calla
 def test_a_function_without_one_of_its_rights_breaks(bench: Bench, right: Right) -> None:
     with bench.without(right), pytest.raises(Broken):
         story_of(right)(bench)
+
+
+# What submit needs besides where it uploads inputs: it reads what links else let the service read.
+UPLOADING = {
+    Right("submit", "ReadAssets", "s3:GetObject", 0): make_an_asset,
+    Right("submit", "ReadUploads", "s3:GetObjectVersion", 0): send,
+}
+
+
+@pytest.mark.parametrize("right", UPLOADING, ids=str)
+def test_uploads_need_their_rights(uploading_bench: Bench, right: Right) -> None:
+    UPLOADING[right](uploading_bench)
+    uploading_bench.anew()
+    with uploading_bench.without(right), pytest.raises(Broken):
+        UPLOADING[right](uploading_bench)
+
+
+def test_where_inputs_are_uploaded_no_link_is_signed(uploading_bench: Bench) -> None:
+    with uploading_bench.without(Right("submit", "Presign", "sts:AssumeRole", 0)):
+        send(uploading_bench)
+    assert all(task["audio_url"].startswith("oss://") for task in uploading_bench.simulator.state()["tasks"][-1:])
+
+
+def test_reading_assets_is_all_that_uploads_add() -> None:
+    added = TEMPLATE["SubmitMayReadAssets"]
+    (statement,) = added["Properties"]["PolicyDocument"]["Statement"]
+
+    assert added["Condition"] == "UploadsInputs"
+    assert added["Properties"]["Roles"] == [{"Ref": "SubmitRole"}]
+    assert (statement["Action"], statement["Resource"]) == ("s3:GetObject", {"Fn::Sub": "${WorkBucket.Arn}/assets/*"})
 
 
 def test_what_was_taken_away_is_there_again(bench: Bench) -> None:

@@ -41,10 +41,11 @@ from portraitcast.adapters.jobs_table import JobsTable
 from portraitcast.adapters.notifications import Notifications
 from portraitcast.adapters.queues import Queue
 from portraitcast.adapters.records import from_plain, to_plain
+from portraitcast.adapters.temporary_storage import TemporaryStorage
 from portraitcast.bootstrap import deliver, submit
 from portraitcast.domain.execution import Execution
 from portraitcast.domain.job import Inputs, Job, iso
-from portraitcast.domain.models import DEFAULT, MODELS, Boxes
+from portraitcast.domain.models import DEFAULT, MODELS, Boxes, StackModels
 from portraitcast.domain.uploads import Name, Upload, classify
 from portraitcast.errors import MessageError, TryLaterError
 from portraitcast.workflows.create_task import Limits
@@ -159,12 +160,19 @@ class _Template(yaml.SafeLoader):
     """Reads a CloudFormation template; what its functions give isn't asked for here."""
 
 
+def _condition(loader: _Template, node: yaml.SequenceNode) -> Any:
+    """Give what holds without a condition: the template's defaults."""
+    return loader.construct_sequence(node, deep=True)[2]
+
+
 _Template.add_multi_constructor("!", lambda _loader, suffix, _node: suffix)
+_Template.add_constructor("!If", _condition)
 
 
 _template = yaml.load(TEMPLATE.read_text(), _Template)  # noqa: S506  # a SafeLoader
 _uploads_queue = _template["Resources"]["UploadsQueue"]["Properties"]
 SUBMIT_SECONDS: int = _template["Resources"]["SubmitFunction"]["Properties"]["Timeout"]
+UPLOADING_SUBMIT_SECONDS = 300  # with InputTransfer upload
 VISIBILITY: int = _uploads_queue["VisibilityTimeout"]  # seconds until SQS gives a failed message again
 MEDIA_VISIBILITY: int = _template["Resources"]["MediaQueue"]["Properties"]["VisibilityTimeout"]
 RECEIVES: int = _uploads_queue["RedrivePolicy"]["maxReceiveCount"]  # then it is a dead letter
@@ -383,6 +391,8 @@ class World:
         extra_video_hosts: str | None = None,
         versioning: str | None = VERSIONED,
         recursive_loop: str = "Allow",
+        models: StackModels | None = None,
+        upload_inputs: bool = False,
     ) -> None:
         self.sim = sim
         self._stops_loops = recursive_loop == "Terminate"
@@ -391,6 +401,7 @@ class World:
         self.files = links
         self.offset = 0.0
         self.provider_ahead = 0.0
+        self.submit_seconds = UPLOADING_SUBMIT_SECONDS if upload_inputs else SUBMIT_SECONDS
         self.function_ends_at = 0.0  # when Lambda kills the submit that runs now
         self._due: list[tuple[float, int, str, Any]] = []
         self._order = itertools.count()
@@ -448,10 +459,12 @@ class World:
                 executions=self.executions,
                 notifications=self.notifications,
                 meter=meter,
+                storage=TemporaryStorage(self.service, self.uploads, Uploads(self.s3, WORK)) if upload_inputs else None,
             ),
             Limits(max_tasks_in_flight, daily_budget_cny, approve_above_cny, reconcile_seconds, breaker_seconds),
             QuietPeriods(pair_seconds, settle_seconds),
             bounds,
+            models or StackModels(),
             clock=self.clock,
         )
         self.flows = flows
@@ -542,11 +555,11 @@ class World:
     # ------------------------------------------------------------------ what SQS and Lambda do
     def handle(self, message: Message) -> None:
         """Have one message handled now, by a function that dies with the test's `Died`."""
-        self.submit.handle(Received.from_text(json.dumps(message), self.clock()), self.clock() + SUBMIT_SECONDS)
+        self.submit.handle(Received.from_text(json.dumps(message), self.clock()), self.clock() + self.submit_seconds)
 
     def dispatch_now(self) -> None:
         """Dispatch now, as every message makes submit do."""
-        self.submit.dispatch(self.clock() + SUBMIT_SECONDS)
+        self.submit.dispatch(self.clock() + self.submit_seconds)
 
     def _message(self, message: Message, origin: Origin, receives: int, sent_at: float, chain: int = 0) -> None:
         """Have submit handle a message, unless Lambda stops the chain that led to it.
@@ -560,7 +573,7 @@ class World:
             return
         self._chain = chain + 1
         self.handled.append(message)
-        self.function_ends_at = self.clock() + SUBMIT_SECONDS
+        self.function_ends_at = self.clock() + self.submit_seconds
         received = Received.from_text(json.dumps(message), sent_at, origin)
         try:
             self.submit.handle(received, self.function_ends_at)

@@ -255,6 +255,27 @@ def test_every_stack_parameter_that_a_page_sets_exists(page: Path) -> None:
     assert named <= set(parameters)
 
 
+@pytest.mark.parametrize("name", MODELS)
+def test_the_models_page_says_what_the_models_are(name: str) -> None:
+    rows = [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in (DOCS / "models.md").read_text("utf-8").splitlines()
+        if line.startswith("|")
+    ][: 9 + 1]
+    column = rows[0].index(f"`{name}`")
+    said = {row[0]: row[column] for row in rows[2:]}
+    model = MODELS[name]
+    assert said["good for"] == model.good_for
+    assert f"CNY {said['CNY a second of video']}".replace("CNY ", "", 1) == model.describe_prices().removeprefix(
+        "CNY "
+    ).replace(" a second", "", 1)
+    assert said["portrait check, CNY"] == f"{model.check_cny:g}"
+    assert said["voice"] in model.voice.describe()
+    for price in model.second_cny.values():
+        assert f"{price * 10:.2f}" in said["ten seconds"]
+    assert said["`parameters`"] == ", ".join(f"`{each.name}`" for each in model.parameters)
+
+
 # Words of a block of commands → the test that runs them, or what they need that no test has.
 COMMANDS = {
     "make demo     #": "sam/test_newcomer.py",
@@ -262,6 +283,7 @@ COMMANDS = {
     "make deploy        #": "an AWS account",
     "remote invoke SubmitFunction": "sam/test_newcomer.py",
     "make check-service": "integration/test_check_service.py",
+    "=sk-… make demo": "e2e/test_real_demo.py",
     "make check-aws": "e2e/test_check_aws.py",
     'PARAMS="NotificationEmail': "an AWS account",
     'PARAMS="ExistingUploadBucket': "e2e/test_existing_buckets.py",

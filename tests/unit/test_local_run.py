@@ -15,13 +15,16 @@ import boto3
 import pytest
 from botocore.stub import Stubber
 
+import confined
+from confined import may_reach
 from containers import HOST_NAME, LOOPBACK_ONLY, Address
+from provider import named_provider
 from run import (
     ROOT,
     Provider,
     RunError,
     check_reachable,
-    named_provider,
+    confinement,
     read_parameters,
     stack_parameters,
     work_folder,
@@ -33,6 +36,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 KNOWN: dict[str, dict[str, Any]] = {"MaxTasksInFlight": {}, "MinPollSeconds": {}}
+KEY = "sk-0123456789abcdef"
 
 
 def test_params_are_split_at_spaces() -> None:
@@ -59,12 +63,37 @@ def test_a_value_that_the_template_refuses_is_told_in_cloudformations_words() ->
 
 def test_without_a_named_service_the_simulator_is_used() -> None:
     assert named_provider({}) is None
-    assert named_provider({"DASHSCOPE_API_KEY": "sk-of-the-person's-other-work"}) is None
+
+
+def test_a_key_alone_names_the_real_service() -> None:
+    environment = {"DASHSCOPE_API_KEY": f" {KEY}\n"}
+    assert named_provider(environment) == Provider("https://dashscope.aliyuncs.com/api/v1", KEY)
+    assert environment == {}, "no child inherits the key"
 
 
 def test_a_named_service_is_used_with_its_key() -> None:
-    named = named_provider({"DASHSCOPE_BASE_URL": "http://127.0.0.1:9700/api/v1/", "DASHSCOPE_API_KEY": "sk-1"})
-    assert named == Provider("http://127.0.0.1:9700/api/v1", "sk-1", simulator_url=None)
+    named = named_provider({"DASHSCOPE_BASE_URL": "http://127.0.0.1:9700/api/v1/", "DASHSCOPE_API_KEY": KEY})
+    assert named == Provider("http://127.0.0.1:9700/api/v1", KEY, simulator_url=None)
+    assert KEY not in repr(named)
+
+
+def test_a_key_is_asked_for_where_a_service_is_named() -> None:
+    named = named_provider({"DASHSCOPE_BASE_URL": "https://dashscope.aliyuncs.com/api/v1"}, ask=lambda: f"{KEY}\n")
+    assert named == Provider("https://dashscope.aliyuncs.com/api/v1", KEY)
+
+
+def test_a_key_behind_make_is_refused() -> None:
+    """Its command line is in the list of processes."""
+    with pytest.raises(RunError, match=r"DASHSCOPE_API_KEY=… make demo") as refused:
+        named_provider({"DASHSCOPE_API_KEY": KEY, "MAKEFLAGS": f" -- DASHSCOPE_API_KEY={KEY}"})
+    assert KEY not in str(refused.value)
+
+
+@pytest.mark.parametrize("key", ["sk-1", "sk-with a space", "sk-gedöns-0123456789"])
+def test_what_cannot_be_a_key_is_refused(key: str) -> None:
+    with pytest.raises(RunError, match="can't be a key") as refused:
+        named_provider({"DASHSCOPE_API_KEY": key})
+    assert key not in str(refused.value)
 
 
 @pytest.mark.parametrize(
@@ -75,22 +104,37 @@ def test_a_named_service_is_used_with_its_key() -> None:
         "https://DASHSCOPE.ALIYUNCS.COM./api/v1",
     ],
 )
-def test_the_real_service_is_refused_as_it_cannot_reach_this_machine(url: str) -> None:
+def test_the_real_service_gets_files_by_upload(url: str) -> None:
+    """It can't fetch them from this machine; nor can it be asked to."""
+    provider = named_provider({"DASHSCOPE_BASE_URL": url, "DASHSCOPE_API_KEY": KEY})
+    assert provider
+    assert stack_parameters(provider, {})["InputTransfer"] == "upload"
     with pytest.raises(RunError, match=r"127\.0\.0\.1, which it can't reach"):
-        named_provider({"DASHSCOPE_BASE_URL": url, "DASHSCOPE_API_KEY": "sk-1"})
+        stack_parameters(provider, {"InputTransfer": "links"})
+    simulated = Provider("http://127.0.0.1:1/api/v1", "k", simulator_url="http://127.0.0.1:1")
     with pytest.raises(RunError, match=r"127\.0\.0\.1, which it can't reach"):
-        stack_parameters(Provider("http://127.0.0.1:1/api/v1", "k"), {"DashScopeBaseUrl": url})
+        stack_parameters(simulated, {"DashScopeBaseUrl": url})
+
+
+def test_a_key_goes_to_the_real_service_by_tls_only() -> None:
+    with pytest.raises(RunError, match="in clear"):
+        named_provider({"DASHSCOPE_BASE_URL": "http://dashscope.aliyuncs.com/api/v1", "DASHSCOPE_API_KEY": KEY})
+
+
+def test_a_model_that_is_not_there_is_refused() -> None:
+    with pytest.raises(RunError, match="DefaultModel is 'emo-v9'"):
+        stack_parameters(Provider("http://127.0.0.1:1/api/v1", "k"), {"DefaultModel": "emo-v9"})
 
 
 @pytest.mark.parametrize("url", ["127.0.0.1:9700", "ftp://127.0.0.1/api/v1", "http:///api/v1"])
 def test_an_address_that_is_none_is_refused(url: str) -> None:
     with pytest.raises(RunError, match="must look like"):
-        named_provider({"DASHSCOPE_BASE_URL": url, "DASHSCOPE_API_KEY": "sk-1"})
+        named_provider({"DASHSCOPE_BASE_URL": url, "DASHSCOPE_API_KEY": KEY})
 
 
 def test_a_named_service_without_a_key_is_refused() -> None:
     with pytest.raises(RunError, match="DASHSCOPE_API_KEY"):
-        named_provider({"DASHSCOPE_BASE_URL": "http://127.0.0.1:9700/api/v1"})
+        named_provider({"DASHSCOPE_BASE_URL": "http://127.0.0.1:9700/api/v1"}, ask=lambda: "")
 
 
 def test_a_service_that_containers_would_seek_in_themselves_is_refused() -> None:
@@ -105,11 +149,53 @@ def test_a_service_that_containers_would_seek_in_themselves_is_refused() -> None
 def test_the_services_origin_is_added_to_the_video_hosts() -> None:
     provider = Provider("http://127.0.0.1:9700/api/v1", "k")
     assert stack_parameters(provider, {}) == {
+        "InputTransfer": "upload",
         "DashScopeBaseUrl": "http://127.0.0.1:9700/api/v1",
         "ExtraVideoHosts": "http://127.0.0.1:9700",
     }
     wished = {"ExtraVideoHosts": "https://videos.example"}
     assert stack_parameters(provider, wished)["ExtraVideoHosts"] == "https://videos.example,http://127.0.0.1:9700"
+
+
+# ---------------------------------------------------------------- what functions may reach
+LISTED = json.loads(
+    confinement(Provider("https://dashscope.aliyuncs.com/api/v1", KEY), {"ExtraVideoHosts": ""})["confined.json"]
+)
+OTHER = json.loads(
+    confinement(
+        Provider("http://127.0.0.1:9700/api/v1", KEY), {"ExtraVideoHosts": "https://v.example, http://[::1]:99"}
+    )["confined.json"]
+)
+
+
+@pytest.mark.parametrize(
+    "host", ["dashscope.aliyuncs.com", "files.oss-cn-beijing.aliyuncs.com", "DashScope.Aliyuncs.com."]
+)
+def test_functions_reach_the_service_and_its_files(host: str) -> None:
+    assert may_reach(host, 443, LISTED)
+
+
+@pytest.mark.parametrize(
+    ("host", "port"),
+    [("example.com", 443), ("aliyuncs.com.example", 443), ("badaliyuncs.com", 443), ("dashscope.aliyuncs.com", 80)],
+)
+def test_functions_reach_nothing_else(host: str, port: int) -> None:
+    assert not may_reach(host, port, LISTED)
+    assert not may_reach(host, port, OTHER)
+
+
+def test_another_service_adds_its_own_hosts() -> None:
+    assert OTHER == ["127.0.0.1:9700", "::1:99", "v.example:443"]
+    assert not may_reach("127.0.0.1", 9701, OTHER)
+
+
+def test_who_knows_no_service_reaches_the_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As prepare: it decodes strangers' bytes."""
+    (tmp_path / "confined.json").write_text(json.dumps(LISTED))
+    monkeypatch.setattr(confined, "__file__", str(tmp_path / "sitecustomize.py"))
+    engine = {"AWS_ENDPOINT_URL": "http://127.0.0.1:4566", "AWS_LAMBDA_RUNTIME_API": "127.0.0.1:9001"}
+    assert confined.allowed(engine) == ["127.0.0.1:4566", "127.0.0.1:9001"]
+    assert confined.allowed(engine | {"DASHSCOPE_BASE_URL": "https://x"})[2:] == LISTED
 
 
 def test_a_second_run_in_the_same_folder_is_refused_while_the_first_runs(tmp_path: Path) -> None:

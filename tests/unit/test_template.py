@@ -14,6 +14,7 @@ from portraitcast.adapters.download import listed_origins
 from portraitcast.domain.account import Account
 from portraitcast.domain.job import TASK_LIFE_SECONDS
 from portraitcast.domain.metrics import UNITS, account_metrics
+from portraitcast.domain.models import StackModels
 from portraitcast.domain.uploads import ASSET_FRESH_SECONDS
 from portraitcast.errors import ParameterError, TryLaterError
 from run import OUTPUTS, function_names
@@ -40,6 +41,14 @@ def referred(value: object) -> str | None:
         case {"Ref": str() as name} | {"Fn::GetAtt": [str() as name, *_]}:
             return name
     return None
+
+
+def in_case(condition: str, value: Any, *, holds: bool) -> Any:
+    """Return what a value is where a condition of the template holds, or doesn't."""
+    match value:
+        case {"Fn::If": [name, yes, no]} if name == condition:
+            return yes if holds else no
+    return value
 
 
 def listed(value: Any) -> list[Any]:
@@ -76,6 +85,9 @@ PARAMETERS: dict[str, tuple[object, int | None]] = {
     "FormerKeyArns": ("", None),
     "DashScopeBaseUrl": ("https://dashscope.aliyuncs.com/api/v1", None),
     "ExtraVideoHosts": ("", None),
+    "DefaultModel": ("emo-v1", None),
+    "ModelDeployments": ("", None),
+    "InputTransfer": ("links", None),
     "ExistingUploadBucket": ("", None),
     "UploadPrefix": ("", None),
     "ExistingResultsBucket": ("", None),
@@ -271,7 +283,12 @@ def test_every_queue_but_dead_letters_invokes_a_function() -> None:
 def test_a_message_stays_hidden_for_six_time_limits(queue: str) -> None:
     """So AWS advises ("Using Lambda with Amazon SQS"): else a batch comes again while it is still being handled."""
     function, _ = mappings()[queue]
-    assert QUEUES[queue]["VisibilityTimeout"] >= 6 * FUNCTION_RESOURCES[function]["Timeout"]
+    for uploads in (False, True):
+        hidden, most = (
+            in_case("UploadsInputs", value, holds=uploads)
+            for value in (QUEUES[queue]["VisibilityTimeout"], FUNCTION_RESOURCES[function]["Timeout"])
+        )
+        assert hidden >= 6 * most
 
 
 @pytest.mark.parametrize("queue", DEAD_LETTERS)
@@ -736,6 +753,42 @@ def test_a_layer_is_made_by_its_own_makefile(name: str) -> None:
 
 
 # ---------------------------------------------------------------- parameters
+
+
+@pytest.mark.parametrize(
+    "deployments", ["", "my-emo=emo-v1", "my-emo=emo-v1, fast_2=liveportrait", " a.b = wan2.2-s2v ,c=emo-v1"]
+)
+def test_deployments_are_accepted(deployments: str) -> None:
+    """By the template, and by submit."""
+    assert re.fullmatch(TEMPLATE["Parameters"]["ModelDeployments"]["AllowedPattern"], deployments)
+    found = StackModels.read("emo-v1", deployments).deployments
+    assert len(found) == len([entry for entry in deployments.split(",") if entry.strip()])
+    for name in found:
+        assert re.fullmatch(TEMPLATE["Parameters"]["DefaultModel"]["AllowedPattern"], name)
+        assert StackModels.read(name, deployments).default == name
+
+
+@pytest.mark.parametrize("deployments", ["my-emo", "my-emo=emo-v9", "=emo-v1", "my emo=emo-v1", "my-emo=", "-a=emo-v1"])
+def test_what_is_no_deployment_is_refused(deployments: str) -> None:
+    """At deployment, and by submit, with the way to write it."""
+    assert not re.fullmatch(TEMPLATE["Parameters"]["ModelDeployments"]["AllowedPattern"], deployments)
+    with pytest.raises(ValueError, match=r"ModelDeployments holds .*name=model"):
+        StackModels.read("emo-v1", deployments)
+
+
+@pytest.mark.parametrize(
+    ("default", "deployments", "words"),
+    [
+        ("emo-v2", "", r"DefaultModel is 'emo-v2'\. Write one of emo-v1, liveportrait, wan2\.2-s2v;"),
+        ("my-emo", "other=emo-v1", r"wan2\.2-s2v, other;"),
+        ("emo-v1", "liveportrait=emo-v1", "liveportrait is a model's own name"),
+        ("emo-v1", "a=emo-v1,a=liveportrait", "a stands there twice"),
+    ],
+)
+def test_what_only_submit_can_see_is_refused(default: str, deployments: str, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        StackModels.read(default, deployments)
+
 
 EXTRA_VIDEO_HOSTS = TEMPLATE["Parameters"]["ExtraVideoHosts"]
 

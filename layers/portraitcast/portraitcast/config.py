@@ -60,6 +60,9 @@ class SubmitConfig(_FromEnvironment):
     answers_queue: str = _variable("ANSWERS_QUEUE_URL")
     state_machine: str = _variable("STATE_MACHINE_ARN")
     link_role: str = _variable("LINK_ROLE_ARN")
+    default_model: str = _variable("DEFAULT_MODEL")
+    model_deployments: str = _variable("MODEL_DEPLOYMENTS")
+    uploads_inputs: bool = _variable("INPUT_TRANSFER", "upload".__eq__)  # into the service's temporary storage
     max_tasks_in_flight: int = _variable("MAX_TASKS_IN_FLIGHT", int)
     daily_budget_cny: float = _variable("DAILY_BUDGET_CNY", float)
     approve_above_cny: float = _variable("APPROVE_ABOVE_CNY", float)

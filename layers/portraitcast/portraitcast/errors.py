@@ -7,6 +7,10 @@ class PortraitcastError(Exception):
     """Base of every error that this project raises."""
 
 
+class ParameterError(PortraitcastError):
+    """A parameter of the stack makes no sense: which one, its value, and what to write instead."""
+
+
 class TryLaterError(PortraitcastError):
     """A passing fault of AWS or of the network: the same call may succeed later."""
 
@@ -21,10 +25,6 @@ class UnreadableObjectError(PortraitcastError):
 
 class MessageError(PortraitcastError):
     """A message that nobody of ours has sent: it goes to the dead letters for a person to look at."""
-
-
-class ParameterError(PortraitcastError):
-    """A parameter of the stack makes no sense: which one, its value, and what to write instead."""
 
 
 class NotFoundError(PortraitcastError):

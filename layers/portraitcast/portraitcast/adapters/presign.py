@@ -27,12 +27,16 @@ CONTENT_TYPES: Final = {  # of what is passed on as it is
 
 @dataclass(frozen=True, slots=True)
 class LinkedObject:
-    """An object to link to, and the content type that it is served with; an asset lies in the work bucket."""
+    """An object to link to, and the content type that it is served with; an asset lies in the work bucket.
+
+    `etag` tells two objects of a bucket without versions apart, where it is read and not linked to.
+    """
 
     key: str
     version: str
     content_type: str
     is_asset: bool = False
+    etag: str = ""
 
 
 class Links:

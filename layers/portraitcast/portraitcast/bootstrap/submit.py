@@ -12,8 +12,11 @@ from portraitcast.adapters.jobs_table import JobsTable
 from portraitcast.adapters.notifications import Notifications
 from portraitcast.adapters.presign import Links
 from portraitcast.adapters.queues import Queue
+from portraitcast.adapters.temporary_storage import TemporaryStorage
 from portraitcast.bootstrap.clients import client, meter, s3_client, service
 from portraitcast.config import Provider, Resources, SubmitConfig, check_places, check_poll_seconds
+from portraitcast.domain.models import StackModels
+from portraitcast.errors import ParameterError
 from portraitcast.workflows.create_task import CreateTask, Limits
 from portraitcast.workflows.dispatch import Dispatch
 from portraitcast.workflows.evaluate import Evaluate, QuietPeriods
@@ -50,6 +53,7 @@ class SubmitAdapters:
     executions: Executions
     notifications: Notifications
     meter: Meter
+    storage: TemporaryStorage | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,14 +73,23 @@ class SubmitWorkflows:
 
 
 def from_environment(metrics: Metrics) -> SubmitWorkflows:
-    """Assemble submit from the environment that template.yaml gives it."""
+    """Assemble submit from the environment that template.yaml gives it.
+
+    Raises `ParameterError` if DefaultModel or ModelDeployments make no sense.
+    """
     resources, provider, config = Resources.from_env(), Provider.from_env(), SubmitConfig.from_env()
+    try:
+        models = StackModels.read(config.default_model, config.model_deployments)
+    except ValueError as error:
+        raise ParameterError(f"The stack's parameter {error} Deploy again.") from None
+    dashscope, uploads = service(provider), Uploads(s3_client(), config.upload_bucket, resources.upload_prefix)
+    assets = Uploads(s3_client(), config.work_bucket)
     adapters = SubmitAdapters(
         table=JobsTable(client("dynamodb"), resources.table),
-        uploads=Uploads(s3_client(), config.upload_bucket, resources.upload_prefix),
+        uploads=uploads,
         results=Results(s3_client(), resources.results_bucket, resources.results_prefix),
         links=Links(client("sts"), config.link_role, config.upload_bucket, config.work_bucket, resources.upload_prefix),
-        service=service(provider),
+        service=dashscope,
         queue=Queue(client("sqs"), resources.uploads_queue),
         media_queue=Queue(client("sqs"), config.media_queue),
         answers_queue=Queue(client("sqs"), config.answers_queue),
@@ -89,6 +102,7 @@ def from_environment(metrics: Metrics) -> SubmitWorkflows:
             operator_topic=resources.operator_topic,
         ),
         meter=meter(metrics),
+        storage=TemporaryStorage(dashscope, uploads, assets) if config.uploads_inputs else None,
     )
     return assemble(
         adapters,
@@ -101,6 +115,7 @@ def from_environment(metrics: Metrics) -> SubmitWorkflows:
         ),
         QuietPeriods(config.pair_seconds, config.settle_seconds),
         PollBounds(provider.min_poll, provider.max_poll),
+        models,
     )
 
 
@@ -109,6 +124,7 @@ def assemble(
     limits: Limits,
     quiet: QuietPeriods,
     bounds: PollBounds,
+    models: StackModels,
     *,
     clock: Callable[[], float] = time.time,
 ) -> SubmitWorkflows:
@@ -123,13 +139,15 @@ def assemble(
     reading = ReadUpload(a.table, a.uploads, a.media_queue, clock=clock)
     wake = Wake(a.table, a.queue, clock=clock)
     evaluate = Evaluate(
-        *(a.table, a.uploads, a.results, a.queue, wake, reading, publish, quiet),
+        *(a.table, a.uploads, a.results, a.queue, wake, reading, publish, quiet, models),
         approve_above_cny=limits.approve_above_cny,
         clock=clock,
     )
     ingest = Ingest(a.table, a.uploads, a.queue, reading, evaluate, clock=clock)
     monitor = Monitor(a.table, a.service, a.executions, a.queue, bounds, clock=clock)
-    create_task = CreateTask(a.table, a.service, a.links, monitor, a.queue, publish, limits, clock=clock)
+    create_task = CreateTask(
+        a.table, a.service, a.links, monitor, a.queue, publish, limits, clock=clock, storage=a.storage
+    )
     reconcile_create = ReconcileCreate(a.table, a.service, reconcile_seconds=limits.reconcile_seconds, clock=clock)
     dispatch = Dispatch(
         a.table,

@@ -9,10 +9,11 @@ from __future__ import annotations
 import hashlib
 import json
 import posixpath
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 
 from portraitcast.domain.job import Candidates, Inputs, Portrait, SettingsFile, Voice
+from portraitcast.domain.models import StackModels
 from portraitcast.domain.problems import Problem, ProblemError
 from portraitcast.domain.settings import (
     SETTINGS_MAX_BYTES,
@@ -77,7 +78,7 @@ class Gathered:
     """What is known when a job's files are matched.
 
     `images_at` and `settings_at` are the epoch times of the folder's last change of pictures and of settings.json;
-    `results_prefix` is the stack's ResultsPrefix.
+    `models` are those that a job of this stack may name, `results_prefix` is the stack's ResultsPrefix.
     """
 
     name: Name
@@ -89,6 +90,7 @@ class Gathered:
     now: float
     pair_seconds: float
     settle_seconds: float
+    models: StackModels = field(default_factory=StackModels)
     results_prefix: str = ""
 
 
@@ -184,16 +186,16 @@ def match(gathered: Gathered, lookup: Lookup) -> Match:
 # ---------------------------------------------------------------------- whether there is a job
 def _has_source(gathered: Gathered) -> bool:
     """Say whether a voice is there, or a JSON that is a job by itself or that its owner must hear about."""
-    return bool(gathered.sounds) or any(_is_source(upload) for upload in gathered.jsons)
+    return bool(gathered.sounds) or any(_is_source(upload, gathered.models) for upload in gathered.jsons)
 
 
-def _is_source(upload: Upload) -> bool:
+def _is_source(upload: Upload, models: StackModels) -> bool:
     if upload.unread:
         return False  # nobody knows yet
     if upload.text is None or claims_voice(upload.text.encode()):
         return True
     try:
-        parse_settings(upload.text.encode(), upload.key, folder_defaults=False)
+        parse_settings(upload.text.encode(), upload.key, folder_defaults=False, deployments=models.deployments)
     except ProblemError:
         return True  # somebody's request body with a slip in it: being told beats silence
     return False
@@ -224,7 +226,7 @@ def _settings(gathered: Gathered, lookup: Lookup, inputs: Inputs) -> _Settings |
                 "Delete one of them.",
             )
         inputs = _with_settings_file(inputs, gathered.jsons)
-        own = _parse(gathered.jsons, folder_defaults=False)
+        own = _parse(gathered.jsons, gathered.models, folder_defaults=False)
         inputs = replace(inputs, reference=own.reference if own else None)
         if own and own.audio_url and gathered.sounds:
             both = _list([*gathered.jsons, *gathered.sounds])
@@ -237,7 +239,7 @@ def _settings(gathered: Gathered, lookup: Lookup, inputs: Inputs) -> _Settings |
         return Rejected(inputs, (error.problem,))
     inputs = _with_settings_file(inputs, gathered.folder_settings)
     try:
-        folder = _parse(gathered.folder_settings, folder_defaults=True)
+        folder = _parse(gathered.folder_settings, gathered.models, folder_defaults=True)
     except ProblemError as error:
         if not (own and own.image_url):
             inputs = replace(inputs, own=(*inputs.own, *(f.tag for f in _by_key(lookup.same_name()))))
@@ -272,7 +274,7 @@ def _with_settings_file(inputs: Inputs, jsons: tuple[Upload, ...]) -> Inputs:
     return replace(inputs, settings_files=(*inputs.settings_files, file))
 
 
-def _parse(jsons: tuple[Upload, ...], *, folder_defaults: bool) -> Settings | None:
+def _parse(jsons: tuple[Upload, ...], models: StackModels, *, folder_defaults: bool) -> Settings | None:
     if not jsons:
         return None
     upload = _newest(jsons)
@@ -287,7 +289,9 @@ def _parse(jsons: tuple[Upload, ...], *, folder_defaults: bool) -> Settings | No
             limit=f"{SETTINGS_MAX_BYTES} bytes",
             measured=f"{upload.bytes} bytes",
         )
-    return parse_settings(upload.text.encode(), upload.key, folder_defaults=folder_defaults)
+    return parse_settings(
+        upload.text.encode(), upload.key, folder_defaults=folder_defaults, deployments=models.deployments
+    )
 
 
 def _may_be_arriving(upload: Upload, gathered: Gathered) -> bool:
@@ -413,7 +417,15 @@ def _ready(
     folder_key = _newest(gathered.folder_settings).key if gathered.folder_settings else None
     shared = portrait is not None and portrait.is_shared
     try:
-        holds = effective(settings.own, settings.folder, picture_size=size, own_key=own_key, folder_key=folder_key)
+        holds = effective(
+            settings.own,
+            settings.folder,
+            picture_size=size,
+            own_key=own_key,
+            folder_key=folder_key,
+            default_model=gathered.models.default,
+            deployments=gathered.models.deployments,
+        )
     except ProblemError as error:
         return Rejected(inputs, (error.problem,), shared=shared or settings.folder is not None)
     # Where settings.json chooses the model, a new one may mend what the model doesn't take.

@@ -13,7 +13,8 @@ pages are those of Alibaba Cloud Model Studio (Beijing region):
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+import re
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, TypeAlias
@@ -28,6 +29,7 @@ Value: TypeAlias = str | bool | int | float
 """A value of a model's parameter."""
 
 MIB: Final = 1_048_576  # "1 MB" in this project, bytes
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")  # ours: goes into requests and into keys of the table
 DEFAULT: Final = "emo-v1"
 
 
@@ -393,6 +395,52 @@ def model_named(name: str, deployments: Mapping[str, str] = _NO_DEPLOYMENTS) -> 
     if model is None:
         raise UnknownModelError(name, (*MODELS, *(each for each in deployments if deployments[each] in MODELS)))
     return replace(model, name=name)
+
+
+@dataclass(frozen=True, slots=True)
+class StackModels:
+    """The models that the jobs of a stack may name.
+
+    Attributes
+    ----------
+    default
+        What holds where no settings name a model: a model, or a deployment.
+    deployments
+        The names of dedicated deployments, and the models that they run.
+    """
+
+    default: str = DEFAULT
+    deployments: Mapping[str, str] = field(default_factory=lambda: _NO_DEPLOYMENTS)
+
+    @classmethod
+    def read(cls, default: str, deployments: str) -> StackModels:
+        """Read the stack's parameters DefaultModel and ModelDeployments (``name=model``, several with commas between).
+
+        Raises
+        ------
+        ValueError
+            Which of the two makes no sense, what it holds, and what to write instead.
+        """
+        found: dict[str, str] = {}
+        for entry in filter(None, map(str.strip, deployments.split(","))):
+            name, _, runs = (word.strip() for word in entry.partition("="))
+            if not _NAME.fullmatch(name) or runs not in MODELS:
+                raise ValueError(
+                    f"ModelDeployments holds {entry[:100]!r}. Write name=model, several with commas between, such as "
+                    f"my-emo=emo-v1: a deployment's own name, and which of {', '.join(MODELS)} it runs."
+                )
+            if name in MODELS or name in found:
+                why = "is a model's own name" if name in MODELS else "stands there twice"
+                raise ValueError(f"ModelDeployments holds {entry[:100]!r}, and {name} {why}. Take this entry out.")
+            found[name] = runs
+        try:
+            model_named(default, found)
+        except UnknownModelError as error:
+            raise ValueError(
+                f"DefaultModel is {default[:100]!r}. Write one of {', '.join(error.known)}; a dedicated deployment is "
+                "named in ModelDeployments first."
+            ) from None
+        return cls(default, MappingProxyType(found))
 
 
 def models_with(parameter: str) -> tuple[str, ...]:

@@ -53,6 +53,16 @@ class ProblemError(Exception):
         self.problem = problem
 
 
+def file_unreadable(key: str, why: str) -> Problem:
+    """Return the problem of a file that S3 will never hand out; `why` in words for its owner."""
+    return Problem(
+        "FileUnreadable",
+        f"{posixpath.basename(key)} can't be read from the bucket: {why}.",
+        "Upload it again, in the storage class Standard and without an encryption key of your own.",
+        measured=why,
+    )
+
+
 # ---------------------------------------------------------------------- what the provider says of a portrait or a job
 # Codes of the portrait check (Model Studio, emo-detect-v1, error codes): what is wrong, and the way out.
 _PORTRAIT: Final = {

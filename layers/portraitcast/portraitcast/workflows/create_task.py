@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 
 from portraitcast.adapters.buckets import NO_VERSION
 from portraitcast.adapters.dashscope import (
@@ -27,6 +27,7 @@ from portraitcast.domain.job import Job, PortraitCheck, Status, Task
 from portraitcast.domain.models import Boxes
 from portraitcast.domain.problems import (
     Problem,
+    ProblemError,
     account_refuses_job,
     create_ambiguous,
     no_usable_answer,
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from portraitcast.adapters.jobs_table import Changed, JobsTable
     from portraitcast.adapters.presign import Links
     from portraitcast.adapters.queues import Queue
+    from portraitcast.adapters.temporary_storage import TemporaryStorage
     from portraitcast.domain.job import Portrait, Voice
     from portraitcast.domain.models import Model
     from portraitcast.domain.settings import Effective
@@ -55,6 +57,8 @@ log = logging.getLogger(__name__)
 
 CREATE_SECONDS: Final = 42.0  # a create's own timeouts (`DashScope.call_seconds`) and what must be written behind it
 CHECK_SECONDS: Final = 37.0
+UPLOAD_SECONDS: Final = 90.0  # ours: the least that uploads before a create or a check are given, 15 MB at 1.4 Mbit/s
+UPLOAD_MARGIN: Final = 5.0  # ours: behind uploads' own bound, for a bucket that is slow to give a file
 LEASE_MARGIN: Final = 30.0  # behind the end of the function's time: until then a create may be on the wire
 LINK_MARGIN: Final = 600.0  # of a link's hour, kept free for the download itself and for a slow provider
 REMEMBERED_TASKS: Final = 50  # candidates of an ambiguous create; a transaction has at most 100 writes (DynamoDB)
@@ -118,7 +122,10 @@ class _Order:
 
 
 class CreateTask:
-    """Creates tasks, and brings creates of unknown outcome to their end."""
+    """Creates tasks, and brings creates of unknown outcome to their end.
+
+    Inputs go to the service by presigned links or, where there is a `storage`, through the service's own storage.
+    """
 
     def __init__(
         self,
@@ -131,34 +138,45 @@ class CreateTask:
         limits: Limits,
         *,
         clock: Callable[[], float],
+        storage: TemporaryStorage | None = None,
     ) -> None:
         self._table = table
         self._service = service
         self._links = links
+        self._storage = storage
         self._monitor = monitor
         self._queue = queue
         self._publish = publish
         self._limits = limits
         self._clock = clock
 
+    @property
+    def seconds_needed(self) -> float:
+        """The least of a function's time, s, in which a portrait can be checked and a create be sent."""
+        return CHECK_SECONDS + CREATE_SECONDS + self._upload_seconds
+
+    @property
+    def _upload_seconds(self) -> float:
+        return UPLOAD_SECONDS if self._storage else 0.0
+
     # ------------------------------------------------------------------ the way to a create
     def send(self, job: Job, account: Account, ends_at: float) -> Outcome:
         """Send a queued job, if the account bears it now. The function's time ends at `ends_at` (epoch)."""
         order = self._order(job)
         ahead = account.in_flight(order.model.name)
-        if ahead and (ahead + 1) * order.expected + LINK_MARGIN > LINK_SECONDS:
+        if self._storage is None and ahead and (ahead + 1) * order.expected + LINK_MARGIN > LINK_SECONDS:
             return Blocked()  # its links would end before its turn: it goes when a task ahead has ended
         if (held_back := self._within_budget(order, account)) is not None:
             return held_back
-        links = _SignedLinks(self._links, order)
+        inputs = _SignedLinks(self._links, order) if self._storage is None else _StoredCopies(self._storage, order)
         if not job.checked:
-            checked = self._checked(order, account, links)
+            checked = self._checked(order, account, inputs)
             if not isinstance(checked, Job):
                 return checked
             if checked.version != job.version:
                 account = self._table.account()  # the provider was asked, which took its time
             order = replace(order, job=checked)
-        return self._create_if_free(order, account, links, ends_at)
+        return self._create_if_free(order, account, inputs, ends_at)
 
     def _order(self, job: Job) -> _Order:
         voice, portrait, settings = job.inputs.voice, job.inputs.portrait, job.inputs.settings
@@ -183,11 +201,11 @@ class CreateTask:
             self._queue.send({"held": True})
         return Blocked(next_beijing_day(now))
 
-    def _create_if_free(self, order: _Order, account: Account, links: _SignedLinks, ends_at: float) -> Outcome:
+    def _create_if_free(self, order: _Order, account: Account, inputs: _Inputs, ends_at: float) -> Outcome:
         try:
             in_flight = account.in_flight(order.model.name)
             if not (account.open_create or account.paused or in_flight >= self._limits.max_tasks_in_flight):
-                return self._create(order, account, links, ends_at)
+                return self._create(order, account, inputs, ends_at)
         except ConflictError:
             self._end_check(order.job)
             raise
@@ -195,7 +213,7 @@ class CreateTask:
         return Progress()
 
     # ------------------------------------------------------------------ the portrait check
-    def _checked(self, order: _Order, account: Account, links: _SignedLinks) -> Job | Outcome:
+    def _checked(self, order: _Order, account: Account, inputs: _Inputs) -> Job | Outcome:
         """Find out whether the portrait will do: given boxes, from memory, or by the provider.
 
         After a passed check the lease stays until the create's transaction takes it over.
@@ -211,9 +229,13 @@ class CreateTask:
             return Progress()
         now, fee = self._clock(), order.model.check_cny
         # One check at a time, or every submit of a storm would pay for the same one.
-        self._table.save_account(account.lease_check(job.id, now + CHECK_SECONDS, fee, now))
+        lease = self._upload_seconds + CHECK_SECONDS
+        self._table.save_account(account.lease_check(job.id, now + lease, fee, now))
+        image = self._image_to_check(order, inputs)
+        if not isinstance(image, str):
+            return image
         try:
-            answer = self._service.check_portrait(order.model, links.image(), settings.parameters)
+            answer = self._service.check_portrait(order.model, image, settings.parameters)
         except ProviderError as error:
             self._end_check(job, refund=0.0 if isinstance(error, ProviderIllError) else fee)
             return self._not_sent(order, error)
@@ -229,6 +251,22 @@ class CreateTask:
         if isinstance(paid, Job):
             self._reject(paid, problem, shared=order.portrait.is_shared)
         return Progress()
+
+    def _image_to_check(self, order: _Order, inputs: _Inputs) -> str | Outcome:
+        """Return the link to the portrait, uploaded inside the check's lease; whatever goes wrong is not paid."""
+        job, fee = order.job, order.model.check_cny
+        try:
+            return inputs.for_check(self._upload_seconds)
+        except ProblemError as error:
+            self._end_check(job, refund=fee)
+            self._reject(job, error.problem, shared=order.portrait.is_shared, answered=False)
+            return Progress()
+        except ProviderError as error:
+            self._end_check(job, refund=fee)
+            return self._not_sent(order, error)
+        except Exception:  # of AWS: the jobs behind it go on
+            self._end_check(job, refund=fee)
+            raise
 
     def _pay_check(self, job: Job, paid: Job, fee: float) -> Job | Outcome:
         """Count a check as paid at once: a job that was changed meanwhile is evaluated anew, from memory."""
@@ -272,16 +310,20 @@ class CreateTask:
         self._publish_changed(self._table.update_both(job.id, reject))
 
     # ------------------------------------------------------------------ the create
-    def _create(self, order: _Order, account: Account, links: _SignedLinks, ends_at: float) -> Outcome:
-        image, audio = links.both()
+    def _create(self, order: _Order, account: Account, inputs: _Inputs, ends_at: float) -> Outcome:
+        inputs.begin()
         now = self._clock()
-        if ends_at - now < CREATE_SECONDS:
+        if ends_at - now < CREATE_SECONDS + self._upload_seconds:
             self._end_check(order.job)
             return Progress()
         job = order.job.start_create()
         create = OpenCreate(job.id, job.attempt, order.model.name, now, ends_at + LEASE_MARGIN, order.fee)
         account = account.begin_create(create, self._service.key_mark())
         job, begun = self._table.save(job, was=order.job, account=account)
+        links = self._hand_over(order, job, inputs, ends_at)
+        if links is None:
+            return Progress()
+        image, audio = links
         log.info("create is sent", extra={"job": job.id, "attempt": job.attempt})
         try:
             answer = self._service.create(
@@ -304,6 +346,42 @@ class CreateTask:
                 self._accept(job, task, known, adopted=False, read=(job, begun) if begun else None)
                 return Created()
         return Progress()
+
+    def _hand_over(self, order: _Order, job: Job, inputs: _Inputs, ends_at: float) -> tuple[str, str] | None:
+        """Return the links to portrait and voice, uploaded inside the create's lease; None if that went wrong.
+
+        Whatever goes wrong here, nothing was paid: the create has not been sent.
+        """
+        try:
+            links = inputs.for_create(ends_at - self._clock() - CREATE_SECONDS - UPLOAD_MARGIN)
+        except JobRefusedError as error:
+            self._refused(order, job, error)
+        except ProviderError as error:
+            self._trouble(job, error)
+        except ProblemError as error:
+            self._put_back(job, error.problem)
+        except Exception:  # of AWS: the jobs behind it go on
+            self._put_back(job, None)
+            raise
+        else:
+            if self._storage is None or ends_at - self._clock() >= CREATE_SECONDS:
+                return links
+            self._trouble(job, NotConnectedError("NotConnected", "uploading took too long, and no create was sent"))
+        return None
+
+    def _put_back(self, job: Job, problem: Problem | None) -> None:
+        """Close a create that was not sent: the job goes back to its place, or is rejected for a problem of its own."""
+        now = self._clock()
+
+        def back(current: Job, account: Account) -> tuple[Job, Account] | None:
+            if current.status is not Status.CREATING or current.attempt != job.attempt:
+                return None
+            account = account.drop_create(current.owner, now)
+            if problem is not None:
+                return current.refuse(problem, now), account
+            return current.requeue(now, held=account.held(now), home=current.inputs.folders), account
+
+        self._publish_changed(self._table.update_both(job.id, back))
 
     def _accept(
         self, job: Job, task: Task, known: KnownTask, *, adopted: bool, read: tuple[Job, Account] | None = None
@@ -467,19 +545,37 @@ def _befalls_all(order: _Order, error: JobRefusedError, account: Account) -> boo
     return not error.judges_content and account.is_refused_like_others(order.job.id, str(error))
 
 
+class _Inputs(Protocol):
+    """How a job's portrait and voice reach the service; the owner's own links are passed on as they are written."""
+
+    def for_check(self, seconds: float) -> str:
+        """Return a link to the portrait for the model of the check, within so many seconds."""
+
+    def begin(self) -> None:
+        """Do what can be done before a create's lease begins."""
+
+    def for_create(self, seconds: float) -> tuple[str, str]:
+        """Return links to portrait and voice for the model itself, within so many seconds."""
+
+
 class _SignedLinks:
-    """Links to a job's inputs, signed when first asked for: both at once, the owner's own as they are written."""
+    """Presigned links, signed when first asked for, both at once."""
 
     def __init__(self, links: Links, order: _Order) -> None:
         self._links = links
         self._inputs = (order.portrait, order.voice)
         self._signed: list[str] = []
 
-    def image(self) -> str:
-        return self.both()[0]
+    def for_check(self, _seconds: float) -> str:
+        return self._both()[0]
 
-    def both(self) -> tuple[str, str]:
-        """Return the links to the portrait and to the voice."""
+    def begin(self) -> None:
+        self._both()
+
+    def for_create(self, _seconds: float) -> tuple[str, str]:
+        return self._both()
+
+    def _both(self) -> tuple[str, str]:
         if not self._signed:
             ours = [_linked(file) for file in self._inputs if not file.link]
             signed = iter(self._links.sign(*ours)) if ours else iter(())
@@ -488,11 +584,39 @@ class _SignedLinks:
         return image, audio
 
 
+class _StoredCopies:
+    """Copies in the service's temporary storage: each is bound to one model, so the check has a portrait of its own."""
+
+    def __init__(self, storage: TemporaryStorage, order: _Order) -> None:
+        self._storage = storage
+        self._model = order.model
+        self._portrait = order.portrait
+        self._voice = order.voice
+
+    def for_check(self, seconds: float) -> str:
+        (image,) = self._stored(self._model.check_model, [self._portrait], seconds)
+        return image
+
+    def begin(self) -> None:
+        """Nothing: files are uploaded inside the lease, one create at a time."""
+
+    def for_create(self, seconds: float) -> tuple[str, str]:
+        image, audio = self._stored(self._model.name, [self._portrait, self._voice], seconds)
+        return image, audio
+
+    def _stored(self, model: str, files: list[Portrait | Voice], seconds: float) -> list[str]:
+        ours = [_linked(file) for file in files if not file.link]
+        stored = iter(self._storage.put(model, *ours, seconds=seconds))
+        return [file.link or next(stored) for file in files]
+
+
 def _linked(file: Voice | Portrait) -> LinkedObject:
     """Return the object that is passed on: the upload's very version, or its asset."""
     if file.asset is not None:
         return LinkedObject(file.asset.key, NO_VERSION, file.asset.type, is_asset=True)
-    return LinkedObject(file.key or "", file.version or NO_VERSION, CONTENT_TYPES[file.type or ""])
+    return LinkedObject(
+        file.key or "", file.version or NO_VERSION, CONTENT_TYPES[file.type or ""], etag=file.etag or ""
+    )
 
 
 def _check_keys(order: _Order) -> tuple[str, str]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from portraitcast.domain.job import Job, Status
 from portraitcast.errors import ConflictError, PortraitcastError
-from portraitcast.workflows.create_task import CHECK_SECONDS, CREATE_SECONDS, Blocked, Created, Outcome, Progress
+from portraitcast.workflows.create_task import Blocked, Created, Outcome, Progress
 from portraitcast.workflows.reconcile_create import Later, Underway
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class Dispatch:
     def run(self, ends_at: float) -> None:
         """Dispatch until nothing can be sent, or the function's time (epoch `ends_at`) runs short."""
         passed: set[str] = set()
-        while ends_at - self._clock() > CHECK_SECONDS + CREATE_SECONDS:
+        while ends_at - self._clock() > self._create_task.seconds_needed:
             try:
                 outcome = self._step(ends_at, passed)
             except ConflictError:

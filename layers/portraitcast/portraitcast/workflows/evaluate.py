@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from portraitcast.adapters.jobs_table import Folder, JobsTable
     from portraitcast.adapters.queues import Queue
     from portraitcast.domain.account import Account
+    from portraitcast.domain.models import StackModels
     from portraitcast.workflows.publish import Publish
     from portraitcast.workflows.read_upload import ReadUpload
     from portraitcast.workflows.wake import Wake
@@ -68,6 +69,7 @@ class Evaluate:
         reading: ReadUpload,
         publish: Publish,
         quiet: QuietPeriods,
+        models: StackModels,
         *,
         approve_above_cny: float,
         clock: Callable[[], float],
@@ -80,6 +82,7 @@ class Evaluate:
         self._reading = reading
         self._publish = publish
         self._quiet = quiet
+        self._models = models
         self._approve_above = approve_above_cny
         self._clock = clock
 
@@ -155,6 +158,7 @@ class Evaluate:
             now=self._clock(),
             pair_seconds=self._quiet.pair_seconds,
             settle_seconds=self._quiet.settle_seconds,
+            models=self._models,
             results_prefix=self._results.prefix,
         )
 

@@ -6,11 +6,10 @@ problem of that file, told to its owner.
 
 from __future__ import annotations
 
-import posixpath
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from portraitcast.domain.problems import Problem
+from portraitcast.domain.problems import file_unreadable
 from portraitcast.domain.settings import SETTINGS_MAX_BYTES
 from portraitcast.domain.uploads import Facts, Kind, Name, Upload
 from portraitcast.errors import UnreadableObjectError
@@ -39,7 +38,7 @@ class ReadUpload:
         try:
             there = self._uploads.head(name.key)
         except UnreadableObjectError as error:  # S3 tells nothing of it, not even a version
-            return Upload(name, "null", 1, self._clock(), facts=Facts(problem=_unreadable(name.key, error)))
+            return Upload(name, "null", 1, self._clock(), facts=Facts(problem=file_unreadable(name.key, str(error))))
         if there is None:
             return Upload(name, "", 0, self._clock(), deleted=True)
         return Upload(name, there.version, there.bytes, self._clock(), there.etag, unread=name.kind.is_settings)
@@ -76,7 +75,7 @@ class ReadUpload:
             data = self._uploads.read(upload.key, upload.version, upload.etag, SETTINGS_MAX_BYTES)
             read = replace(upload, unread=False, text=_text(data))
         except UnreadableObjectError as error:
-            read = replace(upload, unread=False, facts=Facts(problem=_unreadable(upload.key, error)))
+            read = replace(upload, unread=False, facts=Facts(problem=file_unreadable(upload.key, str(error))))
         self._table.keep_reading(read)
         return read
 
@@ -106,12 +105,3 @@ def _text(data: bytes) -> str | None:
         return data.decode()
     except UnicodeDecodeError:
         return None
-
-
-def _unreadable(key: str, error: UnreadableObjectError) -> Problem:
-    return Problem(
-        "FileUnreadable",
-        f"{posixpath.basename(key)} can't be read from the bucket: {error}.",
-        "Upload it again, in the storage class Standard and without an encryption key of your own.",
-        measured=str(error),
-    )

@@ -250,6 +250,13 @@ class DashScope:
             raise
         return True
 
+    def upload_limit(self, model: str) -> int | None:
+        """Ask for leave to upload for a model, which costs nothing; return the largest file, bytes, None if not told.
+
+        Raises as `upload`.
+        """
+        return self._policy(model, time.monotonic() + self.call_seconds).max_bytes
+
     def upload(self, model: str | Model, file: BinaryIO, name: str, size: int, *, seconds: float | None = None) -> str:
         """Put a file into the service's temporary storage, and return its ``oss://`` link.
 

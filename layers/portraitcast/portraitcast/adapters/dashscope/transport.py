@@ -221,13 +221,14 @@ class FormBody:
         self.content_type = f"multipart/form-data; boundary={boundary}"
 
     def read(self, size: int | None = -1, /) -> bytes:
-        """Give the next bytes of head, file and tail."""
+        """Give the next bytes of head, file and tail; all that are left where no size is given."""
+        if size is None or size < 0:
+            return b"".join(self)
         with self._lock:
             if self._recalled:
                 raise TimeoutError("the call's time was over")
             self.left = True
-        most = 64 * 1024 if size is None or size < 0 else size
-        return self._head.read(most) or self._of_file(most) or self._tail.read(most)
+        return self._head.read(size) or self._of_file(size) or self._tail.read(size)
 
     def recall(self) -> bool:
         """Stop sending; an upload that is cut leaves nothing behind, so that this is always so."""
@@ -239,7 +240,7 @@ class FormBody:
         return self
 
     def __next__(self) -> bytes:
-        if chunk := self.read():
+        if chunk := self.read(64 * 1024):
             return chunk
         raise StopIteration
 
