@@ -3,9 +3,10 @@
     make redrive [Q=uploads|media|answers|deliver|rule] [STACK=name]
 
 Each source has a dead-letter queue of its own. Messages of the queues `uploads`, `media` and `answers` go back into
-them by SQS's own StartMessageMoveTask. Those of `deliver` (an invocation that failed to the end, as Lambda records it) and of
-`rule` (an event that did not reach deliver) came from no queue, which SQS doesn't move: they are given to deliver, as
-the rule would, and deleted once Lambda has taken them. What comes among the dead letters meanwhile stays there.
+them by SQS's own StartMessageMoveTask. Those of `deliver` (an invocation that failed to the end, as Lambda records
+it) and of `rule` (an event that did not reach deliver) came from no queue, which SQS doesn't move: they are given to
+deliver, as the rule would, and deleted once Lambda has taken them. What comes among the dead letters meanwhile stays
+there.
 
 Mend the cause first: what fails again is a dead letter again. The exit code is 0 when nothing was left behind.
 """
