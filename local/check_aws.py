@@ -138,7 +138,11 @@ class Checker:
         words, look = (READ_BACK | FOLLOWED)[name]
         try:
             seen = look(self)
-        except (ClientError, BotoCoreError) as error:
+        except ClientError as error:
+            code = error.response["Error"]["Code"]
+            missing = code.startswith("NoSuch") or "NotFound" in code
+            seen = Seen(agreed=False if missing else None, words=str(error))
+        except BotoCoreError as error:
             seen = Seen(None, str(error))
         except (LookupError, TypeError, ValueError) as error:  # an answer of a form that nobody has seen yet
             seen = Seen(None, f"the answer is not to be understood: {error!r}")
@@ -379,7 +383,7 @@ class Checker:
     def asynchronous(self) -> Seen:
         """Ask how often deliver is tried, and where its failures go."""
         there = self.client("lambda").get_function_event_invoke_config(
-            FunctionName=self.stack.resources["DeliverFunction"]
+            FunctionName=self.stack.resources["DeliverFunction"], Qualifier="$LATEST"
         )
         goes_to = there.get("DestinationConfig", {}).get("OnFailure", {}).get("Destination")
         return same([2, self._queue("DeliverDeadLetterQueue")["QueueArn"]], [there["MaximumRetryAttempts"], goes_to])

@@ -29,6 +29,7 @@ DIFFERS_HERE = {
     "mapping-tags": "CloudFormation tags no mapping",
     "topics": "CloudFormation sets no key of a topic",
     "table": "CloudFormation sets neither expiry nor recovery, and an index has no status",
+    "lifecycle": "CloudFormation keeps no lifecycle of a bucket",
     "link-suspended": "HEAD says no version in a suspended bucket, where S3 says null",
 }
 
