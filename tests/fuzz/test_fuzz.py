@@ -12,7 +12,7 @@ from fuzz.bounds import judge
 from fuzz.targets import TARGETS
 
 INPUTS = 1000  # made of the corpus here, for each parser; `make fuzz` tries 200,000
-DECODED = 300  # where each is decoded in a process of its own
+DECODED = 150  # where each is decoded in a process of its own
 
 
 def corpus(name: str) -> list[bytes]:
