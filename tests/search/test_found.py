@@ -26,8 +26,9 @@ def foreign_task(world: SmallWorld) -> None:
 
 @pytest.mark.parametrize("foreign", [1, 2], ids=["taken up and not delivered", "two candidates"])
 def test_a_foreign_task_teaches_no_key(foreign: int) -> None:
-    """A foreign task that may have been a lost create's is remembered; its key isn't ours, so the next lost create's
-    own task is found by the list, and not paid again.
+    """A foreign task that may have been a lost create's is remembered, and its key isn't ours.
+
+    So the next lost create's own task is found by the list, and not paid again.
     """
     world = SmallWorld()
     judge = Judge(world)
