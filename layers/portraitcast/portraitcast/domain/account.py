@@ -192,9 +192,10 @@ class Account:
             return taken
         return replace(taken, key_mark=key_mark, key_since=create.sent_at if self.key_mark is not None else 0.0)
 
-    def settle_create(self, task: KnownTask) -> Self:
-        """The open create made this task."""
+    def settle_create(self, task: KnownTask, *, certain: bool = True) -> Self:
+        """The open create made this task; one adopted by its time alone is not `certain`, and proves nothing."""
         recent = (*[t for t in self.recent_tasks if t.id != task.id], task)[-RECENT_TASKS:]
+        recent = recent if certain else self.recent_tasks
         return replace(self, open_create=None, recent_tasks=recent, refusal="", refused=())
 
     def drop_create(self, owner: str, now: float, *, paid: bool = False) -> Self:

@@ -396,7 +396,7 @@ class CreateTask:
                 return None
             if current.held == "budget":  # another day, or a higher ceiling
                 account = account.leave_budget()
-            settled = account.settle_create(known).close_breaker(current.id)
+            settled = account.settle_create(known, certain=not adopted).close_breaker(current.id)
             return current.accept(task, self._clock(), adopted=adopted), settled
 
         changed = self._table.update_both(job.id, accept, tasks=(task.id,), known=read)

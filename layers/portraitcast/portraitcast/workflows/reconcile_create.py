@@ -171,10 +171,11 @@ class ReconcileCreate:
         # What came before the end of an earlier create that was never settled may be that one's.
         earliest = max(create.sent_at - margin, account.unsettled_until)
         in_time = [t for t in tasks if earliest <= t.created_at - skew <= ended + margin]
-        ours = {t.task_id for t in tasks if self._is_known(account, t.task_id)} if in_time else set()
-        found = [t for t in in_time if t.task_id not in ours]
+        found = [t for t in in_time if not self._is_known(account, t.task_id)]
+        # Only tasks that certainly are ours tell our key: a candidate that is merely remembered may be anybody's.
+        certain = {known.id for known in account.recent_tasks if known.key_mark == account.key_mark}
         key_since = account.key_since + CLOCK_MARGIN if account.key_since else 0.0
-        our_keys = {t.api_key_id for t in tasks if t.task_id in ours and t.api_key_id and t.created_at >= key_since}
+        our_keys = {t.api_key_id for t in tasks if t.task_id in certain and t.api_key_id and t.created_at >= key_since}
         return [t for t in found if not our_keys or t.api_key_id is None or t.api_key_id in our_keys]
 
     def _is_known(self, account: Account, task: str) -> bool:
