@@ -56,6 +56,12 @@ def open_queue(sqs: Any, name: str) -> tuple[str, str]:
     return queue, arn
 
 
+def variable_of(stack: Any, function: str, name: str) -> str:
+    """Return an environment variable of a function; `stack` has ``outputs`` and ``client``."""
+    configuration = stack.client("lambda").get_function_configuration(FunctionName=stack.outputs["functions"][function])
+    return str(configuration["Environment"]["Variables"][name])
+
+
 def as_record(body: str, receipt: str, queue: str = "uploads") -> Message:
     """Return a message of a queue (its address, or its name) as Lambda hands it on."""
     return {

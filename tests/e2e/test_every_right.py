@@ -52,6 +52,15 @@ ROLES = {
     "deliver": ["DeliverRole", "DeliverMayReadHistories"],
 }
 TEMPLATE = read_template(ROOT / "template.yaml")["Resources"]
+THE_BUCKET = "arn:${AWS::Partition}:s3:::${Bucket}"
+
+
+def made_or_existing(which: str) -> dict[str, Any]:
+    """Return what names a bucket in the template: the stack's own, or the one that is there already."""
+    return {"Fn::If": [f"Makes{which}Bucket", {"Ref": f"{which}Bucket"}, {"Ref": f"Existing{which}Bucket"}]}
+
+
+UPLOADS, RESULTS = made_or_existing("Upload"), made_or_existing("Results")
 
 
 @dataclass(frozen=True)
@@ -483,6 +492,7 @@ NOT_ENFORCED = {
     "AnswersQueue-sqs:DeleteMessage": "Lambda's poller",
     "AnswersQueue-sqs:GetQueueAttributes": "Lambda's poller",
     "MissingReadsAs404": "without it S3 answers 403 for a missing key, the engine 404 all the same",
+    "MissingAssetsReadAs404": "without it S3 answers 403 for a missing key, the engine 404 all the same",
     "MissingResultsReadAs404": "without it S3 answers 403 for a missing key, the engine 404 all the same",
     "Wake-sqs:SendMessage-1": "Lambda sends there what deliver could not take from its rule",
 }
@@ -728,7 +738,9 @@ def test_deliver_may_send_to_the_dead_letters_because_lambda_sends_there_in_its_
 @pytest.mark.parametrize("function", ["submit", "deliver"])
 def test_a_missing_result_reads_as_404_to_who_reads_results(function: str) -> None:
     assert of(function, "MissingResultsReadAs404")["Action"] == "s3:ListBucket"
-    assert of(function, "MissingResultsReadAs404")["Resource"] == {"Fn::GetAtt": ["ResultsBucket", "Arn"]}
+    assert of(function, "MissingResultsReadAs404")["Resource"] == {"Fn::Sub": [THE_BUCKET, {"Bucket": RESULTS}]}
+    under_prefix = {"StringLikeIfExists": {"s3:prefix": {"Fn::Sub": "${ResultsPrefix}*"}}}
+    assert of(function, "MissingResultsReadAs404")["Condition"] == under_prefix
 
 
 def test_links_can_only_read_uploads_and_assets() -> None:
@@ -736,7 +748,7 @@ def test_links_can_only_read_uploads_and_assets() -> None:
     (found,) = [policy["PolicyDocument"]["Statement"] for policy in properties["Policies"]]
 
     assert [(each["Action"], each["Resource"]["Fn::Sub"]) for each in found] == [
-        (["s3:GetObject", "s3:GetObjectVersion"], "${UploadBucket.Arn}/*"),
+        (["s3:GetObject", "s3:GetObjectVersion"], [f"{THE_BUCKET}/${{UploadPrefix}}*", {"Bucket": UPLOADS}]),
         ("s3:GetObject", "${WorkBucket.Arn}/assets/*"),
     ]
     assert properties["MaxSessionDuration"] == 3600

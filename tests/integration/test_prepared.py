@@ -236,3 +236,13 @@ def test_a_file_that_kills_prepare(world: World) -> None:
     world.drop("a.wav", voice(0.5))
     world.run()
     assert world.status("a") == "done"
+
+
+def test_a_rejected_voice_keeps_its_metadata(world: World) -> None:
+    """Whoever ordered it must know which order it is."""
+    world.metadata = {"order": "=?UTF-8?B?5rOo5paH?="}
+    world.drop("a.png", portrait())
+    world.drop("a.wav", b"no sound")
+    world.run()
+    report = world.its_report("a")
+    assert (report["status"], report["metadata"]) == ("rejected", {"order": "注文"})

@@ -82,7 +82,7 @@ def stack(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stack]:
         spec.loader.exec_module(app)
         made = Stack(app)
         for name, value in (("UPLOAD_BUCKET", "uploads"), ("WORK_BUCKET", "work"), ("ANSWERS_QUEUE_URL", made.queue),
-                            ("MAX_VOICE_SECONDS", "60")):  # fmt: skip
+                            ("MAX_VOICE_SECONDS", "60"), ("UPLOAD_PREFIX", "")):  # fmt: skip
             monkeypatch.setenv(name, value)
         yield made
 

@@ -95,12 +95,12 @@ def test_the_tasks_times_are_in_order() -> None:
     assert moments == sorted(moments)
 
 
-def test_the_queued_job_says_where_and_when() -> None:
+def test_the_queued_job_says_where() -> None:
+    """When is estimated only once a task was seen; the example is of a new stack."""
     report = example("queued")
     queue = report["queue"]
     assert queue["place"] <= queue["of"]
     assert f"place {queue['place']} of {queue['of']}" in report["message"]
-    assert re.search(r"about \d+ minutes", report["message"])
 
 
 @pytest.mark.parametrize(

@@ -291,6 +291,12 @@ def test_a_message_stays_hidden_for_six_time_limits(queue: str) -> None:
         assert hidden >= 6 * most
 
 
+def test_a_chain_of_submits_is_not_taken_for_a_loop() -> None:
+    """Lambda would stop it after some 16 invocations ("Use Lambda recursive loop detection …"); submit has a limit."""
+    allowed = {name for name, function in FUNCTION_RESOURCES.items() if function.get("RecursiveLoop") == "Allow"}
+    assert allowed == {"SubmitFunction"}
+
+
 @pytest.mark.parametrize("queue", DEAD_LETTERS)
 def test_dead_letters_are_kept_as_long_as_a_queue_can(queue: str) -> None:
     """14 days (Amazon SQS, "Amazon SQS message quotas")."""
