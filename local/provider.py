@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, MutableMapping
+    from collections.abc import Callable, Mapping, MutableMapping
 
 REAL = "https://dashscope.aliyuncs.com/api/v1"
 KEY = "DASHSCOPE_API_KEY"
+CERTIFICATES = "DASHSCOPE_CA_BUNDLE"  # not requests' own name, which pip would obey too
 KEY_FORM = re.compile(r"[\x21-\x7e]{8,512}")  # as the product takes it: it goes into a header
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
@@ -78,6 +79,11 @@ def check_base_url(url: str, transfer: str = "upload") -> None:
             "stack point to 127.0.0.1, which it can't reach. Leave InputTransfer out: DASHSCOPE_API_KEY alone names "
             "the real service, and files are uploaded to it; or deploy to AWS with `make deploy`."
         )
+
+
+def trusted(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return, for requests, the certificates that DASHSCOPE_CA_BUNDLE names: a proxy's, or a service's own."""
+    return {"REQUESTS_CA_BUNDLE": environment[CERTIFICATES]} if environment.get(CERTIFICATES) else {}
 
 
 def typed_key() -> str:

@@ -6,6 +6,7 @@ standard library is what is installed for the functions' layer.
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from contextlib import contextmanager
@@ -18,8 +19,9 @@ import av
 from boto3.dynamodb.types import TypeDeserializer
 
 from assets import DEFAULT, MODELS, Model, StackModels, model_named
+from install import InstallError
 from package import installed_requirements
-from provider import REAL, Provider, RunError
+from provider import REAL, Provider, RunError, trusted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -79,20 +81,28 @@ def plan(portrait: Path, voice: Path, model: Model) -> Order:
 @contextmanager
 def client(provider: Provider) -> Iterator[Any]:
     """Give the product's own client of the service; its errors become RunError, in plain words."""
-    if not find_spec("requests"):  # behind everything: what both have is this environment's
-        sys.path.append(str(installed_requirements(ROOT / "layers" / "portraitcast" / "requirements.txt")))
+    try:
+        if not find_spec("requests"):  # behind everything: what both have is this environment's
+            sys.path.append(str(installed_requirements(ROOT / "layers" / "portraitcast" / "requirements.txt")))
+    except InstallError as error:
+        raise RunError(f"what the service's client needs can't be installed: {error}") from error
     from portraitcast.adapters.dashscope import (  # noqa: PLC0415 - needs the folder above
         DashScope,
         NotConnectedError,
         ProviderError,
     )
 
+    before = dict(os.environ)
+    os.environ.update(trusted(os.environ))
     try:
         yield DashScope(provider.base_url, lambda: provider.api_key, connect_timeout=10.0, read_timeout=30.0)
     except NotConnectedError as error:
         raise RunError(f"{provider.base_url} can't be reached: {error.message}. Nothing was paid.") from None
     except ProviderError as error:
         raise RunError(f"{provider.base_url} answers {error.code}: {error.message}. Nothing was paid.") from None
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
 
 
 def ask_free(provider: Provider, order: Order) -> None:

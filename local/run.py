@@ -35,7 +35,7 @@ from env_file import RENEW_SECONDS, function_variables
 from install import InstallError
 from package import PackageError, build, package, read_template, resources, uploader
 from page import serve
-from provider import Provider, RunError, check_base_url, named_provider, origin
+from provider import Provider, RunError, check_base_url, named_provider, origin, trusted
 from stack import StackError, deploy, resource_names
 
 if TYPE_CHECKING:
@@ -248,7 +248,7 @@ def engine(work: Path, stack: contextlib.ExitStack, processes: list[Process], ho
         "GATEWAY_PORT": str(port), "BIND_HOST": host, "MINISTACK_HOST": host, "MINISTACK_REGION": REGION,
         "MINISTACK_ACCOUNT_ID": ACCOUNT, "AWS_ENDPOINT_URL": ready.endpoint_url, "AUTH": "true",
         "AWS_ACCESS_KEY_ID": ready.access_key_id, "AWS_SECRET_ACCESS_KEY": secret,
-        **{name: os.environ[name] for name in ("REQUESTS_CA_BUNDLE",) if name in os.environ},
+        **trusted(os.environ),
         "IOT_MTLS_ENABLED": "0", "SFTP_ENABLED": "0", "DOCKER_HOST": f"unix://{temporary}/no-docker.sock",
     }  # fmt: skip
     python = ROOT / ".venv" / "engine" / "bin" / "python"

@@ -111,7 +111,7 @@ def service(tmp_path: Path) -> Iterator[Simulator]:
 def start(service: Simulator, tmp_path: Path, **more: str) -> Demo:
     kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
     named = {"DASHSCOPE_BASE_URL": service.base_url, "DASHSCOPE_API_KEY": KEY}
-    return Demo({**kept, "REQUESTS_CA_BUNDLE": str(tmp_path / "certificate.pem"), **named, **more})
+    return Demo({**kept, "DASHSCOPE_CA_BUNDLE": str(tmp_path / "certificate.pem"), **named, **more})
 
 
 def paid(service: Simulator) -> dict[str, Any]:
