@@ -99,7 +99,9 @@ def client(provider: Provider) -> Iterator[Any]:
     except NotConnectedError as error:
         raise RunError(f"{provider.base_url} can't be reached: {error.message}. Nothing was paid.") from None
     except ProviderError as error:
-        raise RunError(f"{provider.base_url} answers {error.code}: {error.message}. Nothing was paid.") from None
+        raise RunError(
+            f"{provider.base_url} answers {error.code}: {error.message.rstrip('.')}. Nothing was paid."
+        ) from None
     finally:
         os.environ.clear()
         os.environ.update(before)
