@@ -117,7 +117,8 @@ def test_a_slip_in_a_parameter_is_told(
     """At submit's first start, before anything is made."""
     names = (
         "TABLE_NAME RESULTS_BUCKET UPLOADS_QUEUE_URL TOPIC_ARN OPERATOR_TOPIC_ARN EVENT_BUS_NAME UPLOAD_BUCKET "
-        "WORK_BUCKET MEDIA_QUEUE_URL STATE_MACHINE_ARN LINK_ROLE_ARN API_KEY_SECRET_ARN"
+        "WORK_BUCKET MEDIA_QUEUE_URL ANSWERS_QUEUE_URL STATE_MACHINE_ARN LINK_ROLE_ARN API_KEY_SECRET_ARN "
+        "UPLOAD_PREFIX RESULTS_PREFIX"
     )
     for name in names.split():
         monkeypatch.setenv(name, "x")
