@@ -127,6 +127,7 @@ def test_a_slip_in_a_parameter_is_told(
         "MAX_POLL_SECONDS",
         "MAX_TASKS_IN_FLIGHT",
         "DAILY_BUDGET_CNY",
+        "APPROVE_ABOVE_CNY",
         "PAIR_SECONDS",
         "SETTLE_SECONDS",
         "RECONCILE_SECONDS",

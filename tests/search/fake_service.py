@@ -124,7 +124,7 @@ class Calls(api.Api):
     """The service's calls, without pictures."""
 
     def __init__(self, service: Service) -> None:
-        super().__init__(service, service.link, ORIGIN)
+        super().__init__(service, lambda _origin, task_id: service.link(task_id), ORIGIN)
         self._service = service
 
     def _check(self, call: api.Call, _: str) -> api.Answer:
@@ -176,7 +176,7 @@ class InProcess:
         content = body.read() if body is not None else b""
         sent: Any = {"Authorization": f"Bearer {key}", **(headers or {})}
         query = {name: str(value) for name, value in (params or {}).items()}
-        call = api.Call(endpoint, task_id, sent, query, content)
+        call = api.Call(endpoint, task_id, sent, query, content, ORIGIN)
         answer: RawAnswer = self._outside(
             f"service.{endpoint}", lambda: self._answer(call, CALL_SECONDS if seconds is None else seconds)
         )

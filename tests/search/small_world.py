@@ -35,6 +35,7 @@ from portraitcast.adapters.records import from_plain, to_plain
 from portraitcast.bootstrap import deliver, submit
 from portraitcast.domain.execution import Execution
 from portraitcast.domain.job import iso
+from portraitcast.domain.models import StackModels
 from portraitcast.domain.uploads import classify
 from portraitcast.errors import MessageError, TryLaterError
 from portraitcast.workflows import deliver as deliver_workflow
@@ -43,14 +44,14 @@ from portraitcast.workflows.deliver import EndedExecution
 from portraitcast.workflows.evaluate import QuietPeriods
 from portraitcast.workflows.monitor import PollBounds
 from portraitcast.workflows.poll import Poll
-from portraitcast.workflows.submit import Received
+from portraitcast.workflows.submit import Origin, Received
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from portraitcast.adapters.presign import LinkedObject
 
-UPLOADS, RESULTS, QUEUE, MEDIA_QUEUE = "uploads", "results", "uploads-queue", "media-queue"
+UPLOADS, RESULTS, QUEUE, MEDIA_QUEUE, ANSWERS = "uploads", "results", "uploads-queue", "media-queue", "answers-queue"
 START: Final = 1_800_000_000.0  # 2027-01-15 16:00 in Beijing
 # As in template.yaml: how long a function may run, when SQS gives a message again, and how often.
 SECONDS: Final = {"submit": 120.0, "prepare": 300.0, "status": 60.0, "deliver": 600.0}
@@ -112,13 +113,15 @@ class Container:
                 service=service,
                 queue=queue,
                 media_queue=media,
+                answers_queue=Queue(world.messages, ANSWERS),  # type: ignore[arg-type]
                 executions=Executions(world.sfn, "arn:aws:states:::stateMachine:monitor"),  # type: ignore[arg-type]
                 notifications=said,
                 meter=lambda _name, _value: None,
             ),
-            Limits(world.most, world.budget, world.reconcile_seconds, 60),
+            Limits(world.most, world.budget, 0, world.reconcile_seconds, 60),
             QuietPeriods(3, 15),
             bounds,
+            StackModels(),
             clock=world.clock,
         )
         self.poll = Poll(service, least=15, most=120, clock=world.clock)
@@ -287,7 +290,8 @@ class SmallWorld:
 
         def handle(container: Container) -> None:
             work = container.submit.submit
-            received = Received.from_text(json.dumps(message), self.now if sent_at is None else sent_at)
+            origin = Origin.ANSWERS if "prepared" in message else Origin.UPLOADS
+            received = Received.from_text(json.dumps(message), self.now if sent_at is None else sent_at, origin)
             try:
                 try:
                     work.handle(received, fiber.ends_at)
@@ -318,7 +322,7 @@ class SmallWorld:
 
         def handle(_: Container) -> None:
             try:
-                self.messages.send_message(QueueUrl=QUEUE, MessageBody=json.dumps({"prepared": self._read(order)}))
+                self.messages.send_message(QueueUrl=ANSWERS, MessageBody=json.dumps({"prepared": self._read(order)}))
             except (Died, Exception) as error:  # of whatever it dies
                 if receives >= MEDIA_RECEIVES:
                     self.dead.append((MEDIA_QUEUE, message))
