@@ -71,7 +71,7 @@ def http_call(method: str, url: str) -> str:
     for part, name in (("face-detect", "check"), ("video-synthesis", "create"), ("/cancel", "cancel")):
         if part in path:
             return f"emo.{name}"
-    if path.rstrip("/").endswith("/uploads"):
+    if path.endswith(("/uploads", "/storage")):  # the latter is the simulator's own
         return "emo.policy" if method == "GET" else "emo.upload"
     if path.endswith("/tasks/"):
         return "emo.list"

@@ -22,8 +22,8 @@ SECONDS = 2.0
 def spent(stack: Stack) -> float:
     """Return the fees that the stack's account has counted today, CNY."""
     key = {"pk": {"S": "ACCOUNT"}, "sk": {"S": "ACCOUNT"}}
-    item = stack.client("dynamodb").get_item(TableName=stack.outputs["table"], Key=key, ConsistentRead=True)["Item"]
-    return float(from_attribute(item["spent"]))
+    answer = stack.client("dynamodb").get_item(TableName=stack.outputs["table"], Key=key, ConsistentRead=True)
+    return float(from_attribute(answer["Item"]["spent"])) if "Item" in answer else 0.0  # none before the first job
 
 
 def drop(stack: Stack, name: str, settings: dict[str, Any], seed: int) -> None:

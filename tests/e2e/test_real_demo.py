@@ -74,6 +74,7 @@ class Demo:
             start_new_session=True,
         )
         os.close(theirs)
+        DEMOS.append(self)
 
     def until(self, words: str) -> None:
         """Wait until it has said something."""
@@ -86,6 +87,12 @@ class Demo:
             pass
         os.close(self._terminal)
         return self.process.wait(GUARD_SECONDS)
+
+    def stop(self) -> None:
+        """End it, if a test left it: it holds the checkout's folder for demos."""
+        if self.process.poll() is None:
+            self.process.terminate()
+            self.process.wait(GUARD_SECONDS)
 
     def type(self, text: str) -> None:
         os.write(self._terminal, text.encode())
@@ -106,6 +113,17 @@ class Demo:
 def service(tmp_path: Path) -> Iterator[Simulator]:
     with Simulator(api_key=KEY, task_seconds=0.5, certificate=certificate(tmp_path)) as running:
         yield running
+
+
+DEMOS: list[Demo] = []
+
+
+@pytest.fixture(autouse=True)
+def all_end() -> Iterator[None]:
+    """Leave no demo behind, whatever a test has found."""
+    yield
+    while DEMOS:
+        DEMOS.pop().stop()
 
 
 def start(service: Simulator, tmp_path: Path, **more: str) -> Demo:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import ipaddress
+import os
 import re
 import socket
 import tempfile
@@ -165,8 +166,10 @@ def _open(url: str, extra_hosts: str) -> requests.Response:
             host = str(urlsplit(target).hostname)
             request.headers["Host"] = host
             transport = PinnedAdapter(_public_address(host))
-        # Without a session: no proxy, no .netrc, no cookie, no redirect followed on the way.
-        response = transport.send(request, stream=True, timeout=(5, 30))
+        # Without a session: no proxy, no .netrc, no cookie, no redirect followed on the way. What a session would take
+        # out of the environment and is wanted: other certificates to trust (never set on AWS).
+        trusted = os.environ.get("REQUESTS_CA_BUNDLE") or True
+        response = transport.send(request, stream=True, timeout=(5, 30), verify=trusted)
         if response.status_code == requests.codes.ok:
             return response
         response.close()
