@@ -7,6 +7,7 @@ import os
 import pty
 import stat
 import subprocess
+import signal
 import sys
 import time
 from typing import TYPE_CHECKING, Any
@@ -270,6 +271,7 @@ def test_a_terminal_that_closes_ends_the_run(tmp_path: Path, through_make: bool)
     command = ["make", "-f", str(tmp_path / "Makefile"), "run"] if through_make else program
     child, terminal = pty.fork()
     if child == 0:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # ignored, and so for every child, where tests run under nohup
         os.environ |= {"PYTHONPATH": str(ROOT / "local")}
         os.environ.pop("MAKELEVEL", None)
         os.execvp(command[0], command)  # noqa: S606 - our own program
