@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import os
 import pty
+import signal
 import stat
 import subprocess
-import signal
 import sys
 import time
 from typing import TYPE_CHECKING, Any
