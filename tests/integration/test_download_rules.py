@@ -108,6 +108,7 @@ def outside(monkeypatch: pytest.MonkeyPatch, certificate: Callable[[str], Path],
         def handle_error(self, *_: Any) -> None:
             """A client that leaves in the middle of TLS is what some tests want."""
 
+    monkeypatch.delenv("REQUESTS_CA_BUNDLE", raising=False)  # this machine's own
     file = certificate(cert_name)
     server = Server(("127.0.0.1", 0), Handler)
     served = Outside(server.server_address[1])
