@@ -24,8 +24,9 @@ WAIT_SECONDS = 30.0  # for the report that follows: as long as somebody looks at
 
 def read_report(stack: Deployed, name: str) -> dict[str, Any] | None:
     """Return a job's report, None where there is none."""
+    key = f"{stack.parameters.get('ResultsPrefix', '')}{name}.json"
     try:
-        answer = stack.client("s3").get_object(Bucket=stack.outputs["ResultsBucket"], Key=f"{name}.json")
+        answer = stack.client("s3").get_object(Bucket=stack.outputs["ResultsBucket"], Key=key)
     except ClientError as error:
         if error.response["Error"]["Code"] in {"NoSuchKey", "404"}:
             return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from world import portrait, voice
+from world import RESULTS, portrait, voice
 
 from portraitcast.domain.price import estimate
 
@@ -148,3 +148,12 @@ def test_a_linked_voice_counts_with_the_longest(make_world: Callable[..., World]
     world.run(60)
     assert world.error("a") == "ApprovalNeeded"
     assert estimate(world.job("a").inputs) == pytest.approx(60 * 0.08 + 0.004)
+
+
+def test_one_order_pays_for_one_video(asked: World) -> None:
+    """The delivered video is deleted, and the same files are dropped again: that would be paid once more."""
+    approve(asked)
+    asked.s3.delete_object(Bucket=RESULTS, Key="a.mp4")
+    asked.drop("a.wav", voice())
+    asked.run()
+    assert (asked.error("a"), len(asked.tasks())) == ("ApprovalNeeded", 1)

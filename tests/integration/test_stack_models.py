@@ -140,3 +140,18 @@ def test_a_slip_in_a_parameter_is_told(
     monkeypatch.setenv("MODEL_DEPLOYMENTS", deployments)
     with pytest.raises(ParameterError, match=words):
         submit.from_environment(None)  # type: ignore[arg-type]  # it never comes to measuring
+
+
+def test_a_queued_job_whose_model_changes(make_world: Callable[..., World]) -> None:
+    """It comes into the queue of a model that nobody has named before: that queue must be looked into."""
+    world = make_world()
+    world.post({"pause": True})
+    world.drop_pair("a", seconds=1.4)
+    world.run(60)
+    assert world.status("a") == "queued"
+    world.drop("a.json", {"model": "liveportrait"})
+    world.run(60)
+    world.post({"pause": False})
+    world.run()
+    assert world.status("a") == "done"
+    assert [task["model"] for task in world.tasks()] == ["liveportrait"]

@@ -321,3 +321,25 @@ def test_no_link_is_logged(uploading: World, caplog: pytest.LogCaptureFixture) -
     assert "oss://" not in told
     assert "dashscope-instant" not in str(uploading.report("a"))
     assert "oss://" not in str(uploading.states)
+
+
+def test_a_task_made_while_we_uploaded_is_not_ours(uploading: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another program makes a task of the same length; our function dies of its upload, before any create."""
+    upload = DashScope.upload
+    foreign: list[str] = []
+
+    def die(service: DashScope, *what: Any, **how: Any) -> str:
+        if not foreign and uploading.table.account().open_create:
+            foreign.append(uploading.foreign_task(seconds=0.4))
+            raise Died
+        return upload(service, *what, **how)
+
+    monkeypatch.setattr(DashScope, "upload", die)
+    uploading.drop_pair("a")
+    uploading.run()
+    uploading.sweep()
+    assert uploading.status("a") == "done"
+    assert uploading.requests("list") == 0, "nothing was sent, so nothing is looked for"
+    task = uploading.job("a").task
+    assert task is not None
+    assert task.id not in foreign

@@ -37,6 +37,8 @@ class OpenCreate:
         The provider's id of the create's request, where it told one.
     trouble
         Why the last look did not count.
+    sent
+        False while its inputs are being uploaded: nothing can have been paid. `sent_at` is set anew when it is sent.
     """
 
     job: str
@@ -50,6 +52,7 @@ class OpenCreate:
     next_look_at: float = 0.0
     request_id: str | None = None
     trouble: str = ""
+    sent: bool = True
 
     @property
     def owner(self) -> str:
@@ -191,6 +194,13 @@ class Account:
         if key_mark is None or key_mark == self.key_mark:
             return taken
         return replace(taken, key_mark=key_mark, key_since=create.sent_at if self.key_mark is not None else 0.0)
+
+    def send_create(self, owner: str, now: float) -> Self:
+        """Note that the inputs of the owner's open create are uploaded, and that it is sent now."""
+        create = self.open_create
+        if create is None or create.owner != owner:
+            return self
+        return replace(self, open_create=replace(create, sent=True, sent_at=now))
 
     def settle_create(self, task: KnownTask, *, certain: bool = True) -> Self:
         """The open create made this task; one adopted by its time alone is not `certain`, and proves nothing."""

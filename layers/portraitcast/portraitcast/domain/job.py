@@ -504,6 +504,7 @@ class Job:
             follow_up=False,
             place_key=None,
             paid_before=round(self.paid_before + self.cost, 6),
+            approval=self.approval if self.video_cost is None else None,  # one order, one paid video
         )
 
     def want_follow_up(self) -> Self:

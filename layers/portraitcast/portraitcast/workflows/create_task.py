@@ -318,11 +318,17 @@ class CreateTask:
             return Progress()
         job = order.job.start_create()
         create = OpenCreate(job.id, job.attempt, order.model.name, now, ends_at + LEASE_MARGIN, order.fee)
+        create = replace(create, sent=self._storage is None)
         account = account.begin_create(create, self._service.key_mark())
         job, begun = self._table.save(job, was=order.job, account=account)
         links = self._hand_over(order, job, inputs, ends_at)
         if links is None:
             return Progress()
+        if self._storage is not None:  # uploading took its time: a task that was created meanwhile is none of ours
+            now, begun = self._clock(), None
+            account = self._table.update_account(lambda a: a.send_create(job.owner, now))[1]
+            if account.open_create is None or account.open_create.owner != job.owner:
+                return Progress()  # the lease ended meanwhile
         image, audio = links
         log.info("create is sent", extra={"job": job.id, "attempt": job.attempt})
         try:
@@ -378,7 +384,9 @@ class CreateTask:
                 return None
             account = account.drop_create(current.owner, now)
             if problem is not None:
-                return current.refuse(problem, now), account
+                portrait = current.inputs.portrait
+                home = current.inputs.folders if portrait and portrait.is_shared else ()
+                return current.refuse(problem, now, home=home), account
             return current.requeue(now, held=account.held(now), home=current.inputs.folders), account
 
         self._publish_changed(self._table.update_both(job.id, back))

@@ -124,10 +124,16 @@ class Evaluate:
         raise TryLaterError(f"job {job_id} is being changed by too many at once")
 
     def _account_for(self, job: Job | None, found: Match) -> Account | None:
-        """Read the account where a job comes into the queue: its report says why it waits there."""
-        if not isinstance(found, Ready) or (job is not None and job.queue_key is not None):
+        """Read the account where a job comes into a model's queue: its report says why it waits there.
+
+        The account must know the model, or nobody looks into that queue.
+        """
+        if not isinstance(found, Ready):
             return None
-        account, model = self._table.account(), found.inputs.model
+        model = found.inputs.model
+        if job is not None and job.queue_key is not None and job.inputs.model == model:
+            return None
+        account = self._table.account()
         if model in account.models:
             return account
         return self._table.update_account(lambda current: current.use_model(model))[1]

@@ -250,7 +250,7 @@ class Ingest:
         prefixes |= {key for key in used if not key.startswith(tuple(prefixes))}
         there: dict[str, str] = {}
         for prefix in sorted(prefixes):
-            if len(prefix.encode()) <= KEY_MAX_BYTES:
+            if len((self._uploads.prefix + prefix).encode()) <= KEY_MAX_BYTES:
                 there |= self._list(prefix, used)
         return there
 

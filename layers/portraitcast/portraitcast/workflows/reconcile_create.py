@@ -100,15 +100,17 @@ class ReconcileCreate:
         if create.unknown_since is None:
             if now < create.lease_until:
                 return Later(create.lease_until)
-            # Its function died while it was creating.
-            self._write(account, outcome_unknown(create, create.lease_until, self._reconcile_seconds, None))
-            return Underway()
+            if create.sent:  # its function died while it was creating
+                self._write(account, outcome_unknown(create, create.lease_until, self._reconcile_seconds, None))
+                return Underway()
         if now < create.next_look_at:
             return Later(create.next_look_at)
         job = self._table.job(create.job)
         if job is None or job.status is not Status.CREATING or job.attempt != create.attempt:
-            self._table.save_account(account.drop_create(create.owner, now, paid=True))
+            self._table.save_account(account.drop_create(create.owner, now, paid=create.sent))
             return Underway()
+        if create.unknown_since is None:
+            return NotTaken(job)  # its function died while it uploaded: whatever the list has, it is none of ours
         if now - create.unknown_since > GIVE_UP_SECONDS:
             return Ambiguous(job, (), create.trouble)
         if ends_at - now < LOOK_SECONDS / 2:
