@@ -101,6 +101,14 @@ def _short(value: object) -> str:
     return text if len(text) <= 200 else f"{text[:200]}…"
 
 
+def logical_id_of(value: dict[str, Any]) -> str:
+    """Return the logical id that a Ref or a GetAtt names."""
+    if "Ref" in value:
+        return str(value["Ref"])
+    named = value["Fn::GetAtt"]
+    return str(named if isinstance(named, str) else named[0]).partition(".")[0]
+
+
 class Checker:
     """Asks AWS about a stack.
 
@@ -245,7 +253,7 @@ class Checker:
                 len(properties["Layers"]) if properties["Layers"] != usual["Layers"] else 0
             )
             expected[name] = [
-                properties["Timeout"], properties["MemorySize"],
+                self._chosen(properties["Timeout"]), properties["MemorySize"],
                 properties.get("EphemeralStorage", {}).get("Size", 512), "Active", layers,
             ]  # fmt: skip
             found[name] = [
@@ -257,20 +265,33 @@ class Checker:
             expected, found = ({n: v[:-1] for n, v in each.items()} for each in (expected, found))
         return all_same(expected, found)
 
+    def _chosen(self, value: Any) -> Any:
+        """Return what an Fn::If of the template comes to with the stack's parameters; anything else as it is."""
+        if not (isinstance(value, dict) and "Fn::If" in value):
+            return value
+        condition, holds, fails = value["Fn::If"]
+        parameter, wanted = self._template["Conditions"][condition]["Fn::Equals"]
+        return holds if self.stack.parameters.get(parameter["Ref"]) == wanted else fails
+
     def _mappings(self) -> dict[str, dict[str, Any]]:
+        """Return the mappings by their function and queue."""
+        names = self._of_type("AWS::SQS::Queue")
+        queues = {self.stack.resources[name].rpartition("/")[2]: name for name in names}
         found: dict[str, dict[str, Any]] = {}
         for name in resources(self._template, "Function"):
             listed = self.client("lambda").list_event_source_mappings(FunctionName=self.stack.resources[name])
-            found.update((name, each) for each in listed["EventSourceMappings"])
+            for each in listed["EventSourceMappings"]:
+                found[f"{name} {queues[each['EventSourceArn'].rpartition(':')[2]]}"] = each
         return found
 
     def mappings(self) -> Seen:
         """Compare the queues' mappings."""
         expected = {
-            name: ["Enabled", event["Properties"]["BatchSize"], event["Properties"]["FunctionResponseTypes"],
+            f"{name} {logical_id_of(event['Properties']['Queue'])}":
+                  ["Enabled", event["Properties"]["BatchSize"], event["Properties"]["FunctionResponseTypes"],
                    event["Properties"]["ScalingConfig"]["MaximumConcurrency"]]
             for name, properties in resources(self._template, "Function").items()
-            for event in properties.get("Events", {}).values()
+            for event in properties.get("Events", {}).values() if event["Type"] == "SQS"
         }  # fmt: skip
         found = {
             name: [each["State"], each["BatchSize"], each.get("FunctionResponseTypes"),
@@ -352,7 +373,8 @@ class Checker:
         expected, found = {}, {}
         for name, properties in self._of_type("AWS::SQS::Queue").items():
             there = self._queue(name)
-            expected[name] = [properties.get("VisibilityTimeout", 30), properties["MessageRetentionPeriod"], "true"]
+            hidden = self._chosen(properties.get("VisibilityTimeout", 30))
+            expected[name] = [hidden, properties["MessageRetentionPeriod"], "true"]
             found[name] = [int(there["VisibilityTimeout"]), int(there["MessageRetentionPeriod"]),
                            there.get("SqsManagedSseEnabled", "").lower()]  # fmt: skip
         return all_same(expected, found)
