@@ -25,7 +25,7 @@ has a method for each.
     ``tasks`` in the order of their creates (model, inputs, parameters, SHA-256 of what was downloaded, status, Unix
     times, code, message), ``stored`` (the temporary storage's files: key, model, SHA-256, bytes), ``counters``
     (``requests`` and ``throttled`` by endpoint, ``creates_accepted``, ``creates`` and ``paid_cny`` by model,
-    ``max_open`` tasks pending and running at once, ``max_running`` of one model, ``max_running_all``,
+    ``max_open`` tasks of one model pending and running at once, ``max_running`` of one model, ``max_running_all``,
     ``busy_seconds``, ``first_start``, ``last_end``), ``settings``, ``faults`` with their ``hits``, ``account``,
     ``now``.
 ``POST /control/settings``

@@ -141,7 +141,7 @@ class Counters:
     creates_accepted: int = 0
     creates: Counter[str] = field(default_factory=Counter)  # of those, by model
     paid_cny: dict[str, float] = field(default_factory=lambda: defaultdict(float))  # by model: videos and checks
-    max_open: int = 0  # most tasks PENDING or RUNNING at one time
+    max_open: int = 0  # most tasks of one model that were PENDING or RUNNING at one time
     max_running: int = 0  # most of one model
     max_running_all: int = 0  # most of all models together
     busy_seconds: float = 0.0  # sum of the running times of ended tasks
@@ -262,7 +262,8 @@ class Account:
             self.tasks[task.id] = self._open[task.id] = task
             self.counters.creates_accepted += 1
             self.counters.creates[model] += 1
-            self.counters.max_open = max(self.counters.max_open, len(self._open))
+            here = sum(each.model == model for each in self._open.values())
+            self.counters.max_open = max(self.counters.max_open, here)
             self._settle()
             self.changed.notify_all()
             return replace(task, status="PENDING")  # as it was taken, however soon it starts
