@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import stat
+import threading
 from pathlib import Path
 
 from loopback import HOST
@@ -41,12 +42,14 @@ def main() -> None:
     for stream in (1, 2):  # a log that whoever started us has opened
         if stat.S_ISREG(os.fstat(stream).st_mode):
             os.fchmod(stream, 0o600)
-    # Blocked before any thread starts, so that only sigwait below sees them.
-    ends = {signal.SIGTERM, signal.SIGINT}
-    signal.pthread_sigmask(signal.SIG_BLOCK, ends)
+    # Handlers, not a mask: threads that imported libraries have started may take a signal, too.
+    ended = threading.Event()
+    for end in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(end, lambda *_: ended.set())
     with Simulator(**args) as sim:
         print(json.dumps({"base_url": sim.base_url, "control_url": sim.control_url}), flush=True)
-        signal.sigwait(ends)
+        while not ended.wait(0.2):  # Python runs handlers in this thread, between two of its steps
+            pass
 
 
 if __name__ == "__main__":
