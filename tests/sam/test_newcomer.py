@@ -74,6 +74,7 @@ SERVERS = (  # they run until they are ended
 NOT_HERE = {
     "make test": "this is it",
     "make deploy": "needs an AWS account",
+    "make fetch TASK=id": "needs a task at the real service",
 }
 
 
