@@ -85,7 +85,7 @@ test-e2e: ## the deployed template on the local engine
 
 test-sam: ## every event file by sam remote invoke, and in containers where Docker answers (DOCKER=0 leaves them out)
 	$(INSTALL) test engine runtime sam
-	.venv/test/bin/python -m pytest tests/sam -q
+	.venv/test/bin/python -m pytest tests/sam -q -n 2 --dist loadfile
 
 test-page: ## the page in a real Chromium (not part of make test: needs chromium and chromedriver)
 	@command -v chromedriver >/dev/null || { echo "Chromium and its driver are missing. Debian: apt install chromium chromium-driver" >&2; exit 1; }
