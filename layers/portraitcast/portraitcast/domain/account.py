@@ -204,8 +204,9 @@ class Account:
 
     def settle_create(self, task: KnownTask, *, certain: bool = True) -> Self:
         """The open create made this task; one adopted by its time alone is not `certain`, and proves nothing."""
-        recent = (*[t for t in self.recent_tasks if t.id != task.id], task)[-RECENT_TASKS:]
-        recent = recent if certain else self.recent_tasks
+        recent = self.recent_tasks
+        if certain:
+            recent = (*[t for t in recent if t.id != task.id], task)[-RECENT_TASKS:]
         return replace(self, open_create=None, recent_tasks=recent, refusal="", refused=())
 
     def drop_create(self, owner: str, now: float, *, paid: bool = False) -> Self:

@@ -170,6 +170,10 @@ class VoiceLimits:
     strict: bool = False
     min_seconds: float = 0.0
 
+    def at_most(self, seconds: float | None) -> float:
+        """Return a voice's length as fees and time are reckoned with it: the longest where nobody has measured it."""
+        return self.max_seconds if seconds is None else seconds
+
     def too_long(self, seconds: float) -> bool:
         """Say whether a voice of this length is too long."""
         return seconds >= self.max_seconds if self.strict else seconds > self.max_seconds

@@ -17,6 +17,5 @@ def estimate(inputs: Inputs) -> float | None:
     if voice is None or settings is None or inputs.portrait is None:
         return None
     model = settings.definition
-    seconds = voice.seconds if voice.seconds is not None else model.voice.max_seconds
     check = 0.0 if settings.face_bbox and settings.ext_bbox else model.check_cny
-    return round(model.video_fee(seconds, settings.parameters) + check, 6)
+    return round(model.video_fee(model.voice.at_most(voice.seconds), settings.parameters) + check, 6)

@@ -183,7 +183,7 @@ class CreateTask:
         if voice is None or portrait is None or settings is None:
             raise ValueError(f"job {job.id} is queued without its inputs")
         model = settings.definition
-        seconds = voice.seconds if voice.seconds is not None else model.voice.max_seconds
+        seconds = model.voice.at_most(voice.seconds)
         return _Order(job, voice, portrait, settings, model, seconds, self._table.pace(model.name).expected(seconds))
 
     def _within_budget(self, order: _Order, account: Account) -> Outcome | None:
@@ -317,8 +317,9 @@ class CreateTask:
             self._end_check(order.job)
             return Progress()
         job = order.job.start_create()
-        create = OpenCreate(job.id, job.attempt, order.model.name, now, ends_at + LEASE_MARGIN, order.fee)
-        create = replace(create, sent=self._storage is None)
+        lease = ends_at + LEASE_MARGIN
+        sent = self._storage is None
+        create = OpenCreate(job.id, job.attempt, order.model.name, now, lease, order.fee, sent=sent)
         account = account.begin_create(create, self._service.key_mark())
         job, begun = self._table.save(job, was=order.job, account=account)
         links = self._hand_over(order, job, inputs, ends_at)

@@ -84,7 +84,7 @@ class Publish:
         model = job.inputs.settings.definition if job.inputs.settings else MODELS[DEFAULT]
         pace = self._table.pace(model.name)
         # A new stack has seen no task, and says nothing rather than minutes for a job of seconds.
-        usual = pace.expected(job.voice_seconds or model.voice.max_seconds) if pace.jobs else 0.0
+        usual = pace.expected(model.voice.at_most(job.voice_seconds)) if pace.jobs else 0.0
         ahead = (account or self._table.account()).in_flight(model.name)
         return Turn(place, of, ahead, usual)
 

@@ -213,21 +213,9 @@ def _arrival(record: object) -> tuple[Arrival, str]:
     key, event = there.get("key"), _object(record).get("eventName")
     if not isinstance(key, str) or not isinstance(event, str):
         raise MessageError("an S3 event lacks its key or its name")
-    size = there.get("size")
-    arrival = Arrival(
-        key=unquote_plus(key),
-        version=_text(there.get("versionId")) or (None if size is None else "null"),
-        etag=_text(there.get("eTag")) or "",
-        bytes=size if isinstance(size, int) else None,
-        sequencer=_text(there.get("sequencer")) or "",
-        removed=event.removeprefix("s3:").startswith("ObjectRemoved:"),
-        at=_moment(_object(record).get("eventTime")),
-    )
-    return arrival, _text(_object(s3.get("bucket")).get("name")) or ""
-
-
-def _kinds(body: Mapping[str, object]) -> str:
-    return ", ".join(sorted(body))[:200]
+    removed = event.removeprefix("s3:").startswith("ObjectRemoved:")
+    version, etag, at = there.get("versionId"), there.get("eTag"), _object(record).get("eventTime")
+    return _arrived(unquote_plus(key), version, etag, there, removed=removed, at=at), _bucket_of(s3)
 
 
 def _bridged(event: Mapping[str, object]) -> tuple[Arrival, str]:
@@ -237,19 +225,36 @@ def _bridged(event: Mapping[str, object]) -> tuple[Arrival, str]:
     """
     detail = _object(event.get("detail"))
     there = _object(detail.get("object"))
-    key, size = there.get("key"), there.get("size")
+    key = there.get("key")
     if not isinstance(key, str):
         raise MessageError("an event of EventBridge lacks its key")
-    arrival = Arrival(
+    removed = event["detail-type"] == "Object Deleted"
+    version, etag, at = there.get("version-id"), there.get("etag"), event.get("time")
+    return _arrived(key, version, etag, there, removed=removed, at=at), _bucket_of(detail)
+
+
+def _arrived(
+    key: str, version: object, etag: object, there: Mapping[str, object], *, removed: bool, at: object
+) -> Arrival:
+    """Return what arrived, from what both kinds of events say of an object."""
+    size = there.get("size")
+    return Arrival(
         key=key,
-        version=_text(there.get("version-id")) or (None if size is None else "null"),
-        etag=_text(there.get("etag")) or "",
+        version=_text(version) or (None if size is None else "null"),
+        etag=_text(etag) or "",
         bytes=size if isinstance(size, int) else None,
         sequencer=_text(there.get("sequencer")) or "",
-        removed=event["detail-type"] == "Object Deleted",
-        at=_moment(event.get("time")),
+        removed=removed,
+        at=_moment(at),
     )
-    return arrival, _text(_object(detail.get("bucket")).get("name")) or ""
+
+
+def _bucket_of(place: Mapping[str, object]) -> str:
+    return _text(_object(place.get("bucket")).get("name")) or ""
+
+
+def _kinds(body: Mapping[str, object]) -> str:
+    return ", ".join(sorted(body))[:200]
 
 
 def _prepared(answer: Mapping[str, object]) -> Prepared:
