@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import http.server
 import socket
 import ssl
@@ -13,10 +12,8 @@ import pytest
 import requests.adapters
 import urllib3.util.connection
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
+from certificates import self_signed
 from portraitcast.adapters.download import FetchError, fetched
 from unit.media_samples import mp4
 
@@ -54,28 +51,9 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Pat
     """Make a self-signed certificate, and its key in the same file, for a name."""
 
     def make(name: str) -> Path:
-        key, subject = (
-            ec.generate_private_key(ec.SECP256R1()),
-            x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "t")]),
-        )
-        now = datetime.datetime.now(datetime.UTC)
-        made = (
-            x509.CertificateBuilder()
-            .subject_name(subject)
-            .issuer_name(subject)
-            .public_key(key.public_key())
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(now - datetime.timedelta(minutes=5))
-            .not_valid_after(now + datetime.timedelta(days=1))
-            .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
-            .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-            .sign(key, hashes.SHA256())
-        )
-        private = key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
+        made, private = self_signed(x509.DNSName(name))
         path = tmp_path_factory.mktemp("tls") / "both.pem"
-        path.write_bytes(private + made.public_bytes(serialization.Encoding.PEM))
+        path.write_bytes(private + made)
         return path
 
     return make
