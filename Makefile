@@ -1,7 +1,7 @@
 # Everything is installed into .venv/ in this checkout, once; nothing outside it is touched.
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: approve states audit sbom help demo local examples test search test-search test-fuzz test-sam test-unit test-media test-integration test-e2e test-page test-chaos chaos storm bench fuzz lint format lock pause resume sam invoke build deploy clean
+.PHONY: approve check-aws check-service fetch redrive states audit sbom help demo local examples test search test-search test-fuzz test-sam test-unit test-media test-integration test-e2e test-page test-chaos chaos storm bench fuzz lint format lock pause resume sam invoke build deploy clean
 
 # The first Python here that is new enough; or PYTHON=/path/to/python3.12
 ifeq ($(origin PYTHON),undefined)
@@ -24,12 +24,10 @@ local: ## the stack on this machine until Ctrl-C: [PARAMS="Name=value …"] [DOC
 	$(INSTALL) engine runtime
 	@.venv/engine/bin/python local/run.py
 
-.PHONY: fetch
 fetch: ## the video of a task that make demo has left at the real service: TASK=id
 	$(INSTALL) engine runtime
 	@.venv/engine/bin/python local/fetch.py
 
-.PHONY: check-service
 check-service: ## does the real service do what we take for granted? free, but for CHECK_PORTRAIT=file [MODEL=emo-v1]
 	$(INSTALL) test
 	@PYTHONPATH=layers/portraitcast .venv/test/bin/python local/check_service.py
@@ -153,7 +151,6 @@ approve: ## approve the price of a job that waits for it: NAME=acme/line-01 [STA
 	$(INSTALL) engine
 	@.venv/engine/bin/python local/approve.py
 
-.PHONY: redrive check-aws
 redrive: ## dead letters back to where they came from: [Q=uploads|media|answers|deliver|rule] [STACK=name]
 	$(INSTALL) engine
 	@.venv/engine/bin/python local/redrive.py
@@ -161,6 +158,7 @@ redrive: ## dead letters back to where they came from: [Q=uploads|media|answers|
 check-aws: ## does AWS do what we take for granted? once after deploying; pays nothing: [STACK=name] [JSON=1]
 	$(INSTALL) engine
 	@.venv/engine/bin/python local/check_aws.py
+
 sam: ## SAM CLI, installed into .venv/sam: docs/sam.md
 	$(INSTALL) sam
 
