@@ -10,35 +10,24 @@ import json
 import os
 import sys
 import time
-from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
 from deployed import NoStackError, find_stack
-
-if TYPE_CHECKING:
-    from deployed import Deployed
+from reports import read_report
 
 WAIT_SECONDS = 30.0  # for the report that follows: as long as somebody looks at a terminal
-
-
-def read_report(stack: Deployed, name: str) -> dict[str, Any] | None:
-    """Return a job's report, None where there is none."""
-    key = f"{stack.parameters.get('ResultsPrefix', '')}{name}.json"
-    try:
-        answer = stack.client("s3").get_object(Bucket=stack.outputs["ResultsBucket"], Key=key)
-    except ClientError as error:
-        if error.response["Error"]["Code"] in {"NoSuchKey", "404"}:
-            return None
-        raise
-    report: dict[str, Any] = json.loads(answer["Body"].read())
-    return report
 
 
 def approve(name: str) -> int:
     """Approve the job's price and say what became of it; return the exit code."""
     stack = find_stack(os.environ)
-    report = read_report(stack, name)
+    place = (
+        stack.client("s3"),
+        stack.outputs["ResultsBucket"],
+        f"{stack.parameters.get('ResultsPrefix', '')}{name}.json",
+    )
+    report = read_report(*place)
     if report is None:
         print(f"{stack.words} has no report of {name}: NAME is folder and name without extension.", file=sys.stderr)
         return 1
@@ -51,7 +40,7 @@ def approve(name: str) -> int:
     print(f"Told {stack.words}: {name} may cost CNY {price:g}.")
     deadline = time.monotonic() + WAIT_SECONDS
     while time.monotonic() < deadline:
-        now = read_report(stack, name) or report
+        now = read_report(*place) or report
         if now["revision"] > report["revision"]:
             print(f"{name} is {now['status']}: {now['message']}")
             return 0

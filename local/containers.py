@@ -11,6 +11,8 @@ import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from loopback import HOST
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -18,7 +20,6 @@ DEFAULT_DAEMON = "unix:///var/run/docker.sock"
 BRIDGE = "bridge"  # the network that SAM CLI starts containers in, whatever --docker-network says (tried with 1.170)
 ASK_SECONDS = 5  # ours: the daemon answers at once
 SIOCGIFADDR = 0x8915  # linux/sockios.h
-LOOPBACK: Final = "127.0.0.1"
 # What Docker Desktop's containers call the machine of the person; what comes by it reaches loopback there (Docker
 # Desktop, "Networking", "I want to connect from a container to a service on the host").
 HOST_NAME: Final = "host.docker.internal"
@@ -102,7 +103,7 @@ class Address:
         return text.replace(f"//{self.listen}:", f"//{self.name}:")
 
 
-LOOPBACK_ONLY: Final = Address(LOOPBACK, LOOPBACK)  # without containers
+LOOPBACK_ONLY: Final = Address(HOST, HOST)  # without containers
 
 
 def address_for_containers(environment: Mapping[str, str]) -> Address:
@@ -119,7 +120,7 @@ def address_for_containers(environment: Mapping[str, str]) -> Address:
     """
     daemon = daemon_of(environment)
     if ask(daemon, "/info").get("OperatingSystem") == DESKTOP:
-        return Address(LOOPBACK, HOST_NAME)
+        return Address(HOST, HOST_NAME)
     network = ask(daemon, f"/networks/{BRIDGE}")
     options = network.get("Options") or {}
     addresses = [address_of(options.get("com.docker.network.bridge.name", "docker0"))]
@@ -127,4 +128,4 @@ def address_for_containers(environment: Mapping[str, str]) -> Address:
     for address in filter(None, addresses):
         if is_here(address):
             return Address(str(address), str(address))
-    return Address(LOOPBACK, HOST_NAME)
+    return Address(HOST, HOST_NAME)

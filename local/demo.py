@@ -26,6 +26,7 @@ from real_service import (  # in the order of a demo
     plan,
     stop_creates,
 )
+from reports import read_report
 from run import ROOT, Ended, RunError, ended_by_signals, exit_code, say_last, stack_up, work_folder
 
 if TYPE_CHECKING:
@@ -67,15 +68,6 @@ def chosen_file(variable: str, sample: str, suffixes: frozenset[str]) -> Path:
     if path.suffix.lower() not in suffixes:
         raise RunError(f"{variable}: {path.name} is none of {' '.join(sorted(suffixes))}")
     return path
-
-
-def read_report(s3: Any, bucket: str, key: str) -> dict[str, Any] | None:
-    """Return a report, None while there is none."""
-    try:
-        report: dict[str, Any] = json.loads(s3.get_object(Bucket=bucket, Key=key)["Body"].read())
-    except s3.exceptions.NoSuchKey:
-        return None
-    return report
 
 
 def wait_for_end(

@@ -13,7 +13,8 @@ import time
 import wave
 from typing import TYPE_CHECKING, Any
 
-from demo import SAMPLES, read_report, say_with_time
+from demo import SAMPLES, say_with_time
+from reports import read_report
 from run import ROOT, Provider, RunError, ended_by_signals, exit_code, origin, stack_up, work_folder
 from simulator import Simulator
 

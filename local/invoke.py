@@ -30,8 +30,11 @@ from urllib.parse import quote_plus, unquote_plus
 import boto3
 from botocore.exceptions import BotoCoreError, ClientError
 
-from containers import LOOPBACK, DockerError, ask, daemon_of
+from containers import DockerError, ask, daemon_of
+from deployed import NoStackError, find_stack
+from loopback import HOST
 from package import read_template, this_machine
+from reports import read_report
 from run import OUTPUTS, ROOT, STACK, Ended, Engine, RunError, ended_by_signals, function_names, say_last
 from sam import SAM
 from stack import resource_names
@@ -94,12 +97,7 @@ class Target:
 
     def report(self, name: str) -> Report | None:
         """Return a job's report, None if there is none."""
-        s3 = self.client("s3")
-        try:
-            found: Report = json.loads(s3.get_object(Bucket=self.results_bucket, Key=f"{name}.json")["Body"].read())
-        except s3.exceptions.NoSuchKey:
-            return None
-        return found
+        return read_report(self.client("s3"), self.results_bucket, f"{name}.json")
 
 
 def local_target(outputs: Mapping[str, Any]) -> Target:
@@ -122,21 +120,13 @@ def local_target(outputs: Mapping[str, Any]) -> Target:
 
 def aws_target(name: str) -> Target:
     """Return a stack on AWS, with the credentials and region of the environment."""
-    session = boto3.Session()
-    if not session.region_name:
-        raise InvokeError("no AWS region is set: export AWS_DEFAULT_REGION, or choose a profile that has one.")
-
-    def client(service: str) -> Any:
-        return session.client(service)  # type: ignore[call-overload]  # its stubs know names, not any string
-
-    cloudformation = session.client("cloudformation")
-    stack = cloudformation.describe_stacks(StackName=name)["Stacks"][0]
-    outputs = {output["OutputKey"]: output["OutputValue"] for output in stack["Outputs"]}
-    found = resource_names(cloudformation, name)
+    stack = find_stack({"STACK": name})
     return Target(
-        f"the stack {name} on AWS", name, session.region_name, client, outputs[OUTPUTS["upload_bucket"]],
-        outputs[OUTPUTS["results_bucket"]], outputs[OUTPUTS["state_machine_arn"]],
-        {logical_id: found[logical_id] for logical_id in functions_of_template()}, dict(os.environ), is_toy=False,
+        stack.words, name, stack.client("cloudformation").meta.region_name, stack.client,
+        stack.outputs[OUTPUTS["upload_bucket"]], stack.outputs[OUTPUTS["results_bucket"]],
+        stack.outputs[OUTPUTS["state_machine_arn"]],
+        {logical_id: stack.resources[logical_id] for logical_id in functions_of_template()}, dict(os.environ),
+        is_toy=False,
     )  # fmt: skip
 
 
@@ -563,7 +553,7 @@ def container(target: Target, environment: Mapping[str, str], stack: contextlib.
         variables = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "env.json"
         variables.touch(mode=0o600)
         variables.write_text(json.dumps(aws_variables(target)), "utf-8")
-    elif f"//{LOOPBACK}:" in variables.read_text("utf-8"):  # of a container, the container itself
+    elif f"//{HOST}:" in variables.read_text("utf-8"):  # of a container, the container itself
         raise InvokeError("containers don't reach this `make local`: start it with `make local DOCKER=1`.")
     way = Container(variables)
     way.build()
@@ -583,7 +573,7 @@ def main(environment: Mapping[str, str]) -> int:
     except Ended as end:
         say_last(f"{end}: ended.")
         return 130
-    except (InvokeError, DockerError, RunError, BotoCoreError, ClientError) as error:
+    except (InvokeError, NoStackError, DockerError, RunError, BotoCoreError, ClientError) as error:
         print(f"make invoke: {error}", file=sys.stderr)
         return 1
     return 1 if outcome.answer.failed else 0

@@ -16,7 +16,6 @@ REAL = "https://dashscope.aliyuncs.com/api/v1"
 KEY = "DASHSCOPE_API_KEY"
 CERTIFICATES = "DASHSCOPE_CA_BUNDLE"  # not requests' own name, which pip would obey too
 KEY_FORM = re.compile(r"[\x21-\x7e]{8,512}")  # as the product takes it: it goes into a header
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 class RunError(Exception):

@@ -12,23 +12,22 @@ import time
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import av
 from boto3.dynamodb.types import TypeDeserializer
 
 from assets import DEFAULT, MODELS, Model, StackModels, model_named
-from install import InstallError
+from install import ROOT, InstallError
 from package import installed_requirements
 from provider import REAL, Provider, RunError, trusted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from pathlib import Path
 
     from run import Run
 
-ROOT = Path(__file__).resolve().parent.parent
 SETTLE_SECONDS = 60.0  # ours: a create that is on the wire has 35 s, and is written down behind it
 LOOKS = 3  # ours: a submit that was called a moment ago begins its lease by then
 STORED_HOURS = 48  # Model Studio, "Upload a local file to get a temporary URL"

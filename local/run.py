@@ -33,6 +33,7 @@ from assets import DEFAULT, StackModels
 from containers import HOST_NAME, LOOPBACK_ONLY, Address, DockerError, address_for_containers
 from env_file import RENEW_SECONDS, function_variables
 from install import InstallError
+from loopback import HOST
 from package import PackageError, build, package, read_template, resources, uploader
 from page import serve
 from provider import Provider, RunError, check_base_url, named_provider, origin, trusted
@@ -47,7 +48,6 @@ if TYPE_CHECKING:
 __all__ = ["Provider", "RunError", "origin"]  # of provider.py, where others look for them here
 
 ROOT = Path(__file__).resolve().parent.parent
-HOST = "127.0.0.1"
 REGION = "us-east-1"
 ACCOUNT = "000000000000"
 STACK = "portraitcast"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -26,6 +27,8 @@ class Stack:
     def __init__(self, before: dict[str, Any] | None, after: dict[str, Any] | None = None) -> None:
         self.report, self.after = before, after
         self.sent: list[dict[str, Any]] = []
+
+    exceptions = SimpleNamespace(NoSuchKey=ClientError)
 
     def get_object(self, *, Bucket: str, Key: str) -> dict[str, Any]:  # noqa: N803  # boto3's names
         assert (Bucket, Key) == ("results", "acme/line.json")
