@@ -647,7 +647,9 @@ class Checker:
 
     def _is_drained(self) -> bool:
         time.sleep(1 if self.stack.is_local else 5)  # S3's events take a moment to come
-        counts = [self._queue(name)[count] for name in ("UploadsQueue", "MediaQueue") for count in COUNTS]
+        counts = [
+            self._queue(name)[count] for name in ("UploadsQueue", "MediaQueue", "AnswersQueue") for count in COUNTS
+        ]
         return all(count == "0" for count in counts)
 
     def _read_report(self) -> dict[str, Any]:
